@@ -1,0 +1,141 @@
+"""What an adapter is: how one kind of agent program is started, and how what it left behind is read.
+
+An adapter touches nothing: `launch` says what to start and `read` looks at a finished attempt's log. It does not read
+`result.json` (the caller does, with `octopoid.results`); a `Reading.result` counts where there is no such file.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from octopoid.model import Result, Usage
+from octopoid.results import bounded
+from octopoid.settings import Agent, Role
+
+NOT_STARTED = (126, 127)
+"""What `sh` and `env` answer for a program that is not executable, or not there."""
+DETAIL = 2048
+"""Characters of an agent's output that go into a reading."""
+
+
+class Launch(NamedTuple):
+    """What to start: program and arguments (no shell), the file for its stdin, and environment on top of the rest."""
+
+    argv: tuple[str, ...]
+    stdin: str | None = None
+    env: tuple[tuple[str, str], ...] = ()
+
+
+class Evidence(NamedTuple):
+    """What the runner recorded about the agent's step (`exit.json`). `log_start`, `log_end`: its bytes in `log`."""
+
+    status: int | None
+    signal: int | None
+    ended_by: str
+    log: Path
+    log_start: int
+    log_end: int
+
+
+class Reading(NamedTuple):
+    """How an attempt ended.
+
+    `class_`: ok | task | environment | ours (DESIGN §5). `reason` is a word or two, `detail` a sentence or the end of
+    the output. `breaker` names the credential or program that an environment failure is about, "" = trip nothing.
+    `retry_after`: seconds from the end of the attempt until it is worth trying again, 0 = unknown.
+    """
+
+    class_: str
+    reason: str = ""
+    detail: str = ""
+    usage: Usage = Usage()
+    result: Result | None = None
+    session: str = ""
+    breaker: str = ""
+    retry_after: float = 0.0
+
+
+class Adapter(Protocol):
+    """One kind of agent program. Stateless; one instance serves every agent."""
+
+    name: str
+
+    def program(self, agent: Agent) -> str:
+        """What must be found on PATH (or at this path) for `agent` to start."""
+
+    def launch(self, agent: Agent, role: Role, entry: Path, prompt: Path, root: Path) -> Launch:
+        """What to start in the task's worktree. `entry`: the attempt's folder, `root`: the user's checkout."""
+
+    def read(self, agent: Agent, evidence: Evidence) -> Reading:
+        """What the finished step means."""
+
+
+def output(evidence: Evidence, limit: int) -> bytes:
+    """The last `limit` bytes that the step wrote; nothing where the log is gone."""
+    start = max(evidence.log_start, evidence.log_end - limit)
+    try:
+        with evidence.log.open("rb") as log:
+            log.seek(start)
+            return log.read(max(0, evidence.log_end - start))
+    except FileNotFoundError:
+        return b""
+
+
+def tail(evidence: Evidence, limit: int = DETAIL) -> str:
+    """The end of what the step wrote, for people: no control characters, whole lines where that is possible."""
+    data = output(evidence, limit * 4)
+    text = bounded(data.decode("utf-8", "replace"), limit * 4)
+    if len(text) <= limit:
+        return text
+    cut = text[-limit:]
+    return cut.split("\n", 1)[-1] if "\n" in cut.rstrip("\n") else cut
+
+
+def cut_short(program: str, agent: Agent, evidence: Evidence) -> Reading | None:
+    """The reading of a step that did not end by itself; None when it did. This wins over whatever it printed.
+
+    A program that we ended may still exit 0 with a cheerful answer (Claude Code 2.1.197 did, 5 of 5 times).
+    """
+    if evidence.ended_by == "missing":
+        return missing(program, agent)
+    if evidence.ended_by == "timeout":
+        return Reading(
+            "task", "timeout", f"ended after its time limit of {agent.timeout:g} s\n{tail(evidence)}".strip()
+        )
+    if evidence.ended_by == "silence":
+        return Reading("task", "silence", f"ended after {agent.silence:g} s without output\n{tail(evidence)}".strip())
+    if evidence.ended_by == "stop":
+        return Reading("environment", "stopped", "stopped from outside")
+    return None
+
+
+def missing(said: str, agent: Agent) -> Reading:
+    """The program is not there, or not executable. `said`: its name, or the shell's message about it."""
+    detail = f"the program of agent {agent.name} could not be started: {said}"
+    return Reading("environment", "missing", detail, breaker=agent.name)
+
+
+def by_status(evidence: Evidence) -> Reading:
+    """The reading of a step that ended by itself, from its exit status alone."""
+    if evidence.status == 0:
+        return Reading("ok")
+    said = tail(evidence)
+    if evidence.status is None:
+        return Reading("task", f"killed by {signal_name(evidence.signal)}", said)
+    return Reading("task", f"exit status {evidence.status}", said)
+
+
+def signal_name(number: int | None) -> str:
+    """`SIGKILL` for 9."""
+    try:
+        return signal.Signals(number or 0).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def absolute(program: str, root: Path) -> str:
+    """`program` as an absolute path from `root`."""
+    return os.path.normpath(root / program)

@@ -1,0 +1,309 @@
+"""Claude Code, headless: `claude -p` with the prompt on stdin and stream-json on stdout.
+
+Measured with 2.1.197 (`scripts/install-agents`, tests/test_claude_real.py).
+A clean exit proves nothing: a run whose every tool call was denied ends with status 0. The commits say what was done.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from octopoid.adapters.base import (
+    DETAIL,
+    NOT_STARTED,
+    Evidence,
+    Launch,
+    Reading,
+    by_status,
+    cut_short,
+    missing,
+    output,
+    tail,
+)
+from octopoid.errors import Invalid
+from octopoid.model import Result, Usage
+from octopoid.results import bounded, parse_mapping
+from octopoid.settings import Agent, Role
+
+RETRIES = 3
+"""Claude's own limit is 10: three minutes of waiting for a dead API, also after a 401 (LESSONS 23)."""
+
+_WRITING = ("Bash", "Edit", "Write", "NotebookEdit", "Read", "Glob", "Grep", "WebFetch", "WebSearch")
+_LOOKING = ("Read", "Glob", "Grep", *(f"Bash(git {verb}:*)" for verb in ("diff", "log", "show", "status")))
+# `git diff --output=FILE` writes, and the rules above would let it. A determined shell quotes around a pattern, so this
+# is the second line only; the first is that a reviewer's worktree is set back and what it changed is reported.
+_NEVER_LOOKING = ("Edit", "Write", "NotebookEdit", "Bash(git *--out*)")
+
+_VERDICT = {
+    "type": "object",
+    "properties": {
+        "outcome": {"enum": ["accept", "reject"]},
+        "summary": {"type": "string", "description": "one or two sentences: what was looked at and why this verdict"},
+        "feedback": {"type": "string", "description": "for a reject: what must change, for the one who does the work"},
+        "findings": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "file": {"type": "string"},
+                    "line": {"type": "integer", "minimum": 0},
+                    "severity": {"type": "string"},
+                    "message": {"type": "string"},
+                },
+                "required": ["message"],
+                "additionalProperties": False,
+            },
+        },
+    },
+    "required": ["outcome", "summary"],
+    "additionalProperties": False,
+}
+
+_ENVIRONMENT = (
+    ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"),
+    ("CLAUDE_CODE_MAX_RETRIES", str(RETRIES)),
+    ("DISABLE_AUTOUPDATER", "1"),
+    ("DISABLE_ERROR_REPORTING", "1"),
+    ("DISABLE_TELEMETRY", "1"),
+)
+_CREDENTIALS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
+
+_WINDOW = 8 << 20
+_WANTED = re.compile(rb'"(?:result|api_retry|rate_limit_event)"')
+
+# What the program says about itself: in the text of a failed result, or on stderr where there is no result at all.
+_PHRASES = (
+    (re.compile(r"run /login|not logged in|invalid api key|failed to authenticate|oauth token", re.I), "not logged in"),
+    (re.compile(r"credit balance|billing", re.I), "no credit"),
+    (re.compile(r"(usage|session|weekly|opus) limit|hit your .{0,20}limit|limit reached", re.I), "rate limit"),
+    (re.compile(r"root/sudo|unknown option|unknown argument|option .* (is invalid|argument)", re.I), "configuration"),
+    (re.compile(r"requires --verbose|not a valid JSON schema|invalid (model|permission mode)", re.I), "configuration"),
+)
+_STATUSES = {
+    401: "not logged in",
+    402: "no credit",
+    403: "not logged in",
+    404: "configuration",  # an unknown model, or a wrong ANTHROPIC_BASE_URL
+    408: "no answer",
+    429: "rate limit",
+}
+_SUBTYPES = {
+    "error_max_turns": "turn limit",
+    "error_max_budget_usd": "budget",
+    "error_max_structured_output_retries": "no verdict",
+    "error_during_execution": "interrupted",
+}
+
+
+class Claude:
+    """`command:` may start another program than `claude` on PATH; `args` are appended and therefore win."""
+
+    name = "claude"
+
+    def program(self, agent: Agent) -> str:
+        """The program, without its arguments."""
+        return _program(agent)[0]
+
+    def launch(self, agent: Agent, role: Role, entry: Path, prompt: Path, root: Path) -> Launch:  # noqa: ARG002 - Adapter
+        """Permissions come from the role and work for root too; a verdict comes back as structured output."""
+        argv = [*_program(agent), "-p", "--output-format", "stream-json", "--verbose"]
+        model = agent.model or role.model
+        argv += ["--model", model] if model else []
+        argv += ["--max-turns", str(agent.max_turns)] if agent.max_turns else []  # in no help text, but it works
+        argv += _permissions(role)
+        if role.produces == "verdict":
+            argv += ["--json-schema", json.dumps(_VERDICT, separators=(",", ":"))]
+        env = tuple(pair for pair in _ENVIRONMENT if pair[0] not in agent.env)
+        return Launch((*argv, *agent.args), str(prompt), env)
+
+    def read(self, agent: Agent, evidence: Evidence) -> Reading:
+        """The last result line decides, unless we ended the program: then nothing it said counts but its usage."""
+        stream = _read_stream(evidence)
+        reading = (
+            cut_short(self.program(agent), agent, evidence)
+            or _judge(stream, evidence)
+            or _without_result(agent, evidence, stream)
+        )
+        reading = reading._replace(usage=_usage(stream.result), session=_text(stream.result, "session_id"))
+        if reading.class_ == "environment" and not reading.breaker and reading.reason != "stopped":
+            reading = reading._replace(
+                breaker=agent.name if reading.reason in ("configuration", "missing") else _credential(agent)
+            )
+        return reading
+
+
+def _program(agent: Agent) -> tuple[str, ...]:
+    if agent.command and isinstance(agent.command, str):
+        return ("sh", "-c", f'{agent.command} "$@"', "claude")
+    return tuple(agent.command) or ("claude",)
+
+
+def _credential(agent: Agent) -> str:
+    """Pools that pay with the same key or login trip the same breaker."""
+    return next((f"claude:{name}" for name in _CREDENTIALS if name in agent.env), "claude")
+
+
+def _permissions(role: Role) -> list[str]:
+    """`acceptEdits` with named tools, never `bypassPermissions`: root may not use that one."""
+    allowed = role.tools or (_WRITING if role.writes else _LOOKING)
+    flags = ["--permission-mode", "acceptEdits" if role.writes else "default", "--allowedTools", ",".join(allowed)]
+    if role.tools or not role.writes:  # what is not allowed is not even offered
+        offered = dict.fromkeys(rule.partition("(")[0] for rule in allowed)
+        flags += ["--tools", ",".join(one for one in offered if not one.startswith("mcp__"))]
+    if role.writes:
+        return flags
+    return [
+        *flags,
+        *("--disallowedTools", ",".join(_NEVER_LOOKING)),
+        # the candidate's own .claude/settings.json and .mcp.json must not decide what its reviewer may do
+        *("--setting-sources", "user", "--strict-mcp-config"),
+    ]
+
+
+# --- reading -----------------------------------------------------------------------------------------------------
+
+
+class _Stream(NamedTuple):
+    """The lines that matter: the last result (a run can print several), retries and limits, and what is no JSON."""
+
+    result: dict[str, Any]
+    retries: int
+    resets_at: float
+    plain: str
+
+
+def _read_stream(evidence: Evidence) -> _Stream:
+    result: dict[str, Any] = {}
+    retries, resets_at = 0, 0.0
+    lines = output(evidence, _WINDOW).splitlines()
+    for event in _events(lines):
+        kind = event.get("type")
+        if kind == "result":
+            result = event
+        elif kind == "system" and event.get("subtype") == "api_retry":
+            retries = int(_number(event, "attempt") or 0)
+        elif kind == "rate_limit_event" and isinstance(event.get("rate_limit_info"), dict):
+            info = event["rate_limit_info"]
+            resets_at = (_number(info, "resetsAt") or 0.0) if info.get("status") == "rejected" else 0.0
+    plain = b"\n".join(line for line in lines if not line.lstrip().startswith(b"{"))
+    return _Stream(result, retries, resets_at, bounded(plain.decode("utf-8", "replace"), DETAIL))
+
+
+def _events(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        if not _WANTED.search(line):
+            continue
+        try:
+            event = json.loads(line[line.find(b"{") :])  # stderr may stand before it on the line
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(event, dict):
+            yield event
+
+
+def _judge(stream: _Stream, evidence: Evidence) -> Reading | None:
+    """What the result line says; None where there is none."""
+    result = stream.result
+    if not result:
+        return None
+    subtype = _text(result, "subtype")
+    if result.get("is_error") is not True and subtype == "success":
+        return _answered(result) if evidence.status == 0 else by_status(evidence)
+    if subtype == "success":
+        return _api_error(stream, evidence)
+    said = _errors(result) or stream.plain or _text(result, "result") or subtype
+    return Reading("task", _SUBTYPES.get(subtype, "error"), bounded(said, DETAIL))
+
+
+def _answered(result: dict[str, Any]) -> Reading:
+    detail = _denied(result)
+    said = Result(summary=bounded(_text(result, "result")))
+    verdict = result.get("structured_output")
+    if verdict is not None:
+        try:
+            said = parse_mapping(verdict)
+        except Invalid as error:
+            return Reading("task", "bad result", f"structured output: {error.message}\n{detail}".strip())
+    return Reading("ok", "", detail, result=said)
+
+
+def _api_error(stream: _Stream, evidence: Evidence) -> Reading:
+    """No answer from the model: almost always the environment. `result` is the program's own sentence about it."""
+    said = _text(stream.result, "result")
+    status = _number(stream.result, "api_error_status")
+    reason = _STATUSES.get(int(status or 0)) or _phrase(said)
+    if not reason and status is not None and 400 <= status < 500:
+        return Reading("task", "refused by the API", bounded(said, DETAIL))
+    retried = f" (gave up after {stream.retries} retries)" if stream.retries else ""
+    wait = _until(stream.resets_at, evidence) if reason == "rate limit" else 0.0
+    return Reading("environment", reason or "no answer", bounded(said, DETAIL) + retried, retry_after=wait)
+
+
+def _without_result(agent: Agent, evidence: Evidence, stream: _Stream) -> Reading:
+    """It never came to an answer: not there, refused its own flags, or was ended by somebody else."""
+    if evidence.status in NOT_STARTED:
+        return missing(stream.plain, agent)
+    reason = _phrase(stream.plain)
+    if reason and evidence.status not in (0, None):
+        return Reading("environment", reason, stream.plain)
+    if evidence.status == 0:
+        return Reading("task", "no result", stream.plain or tail(evidence))
+    return by_status(evidence)._replace(detail=stream.plain or tail(evidence))
+
+
+def _phrase(said: str) -> str:
+    return next((reason for pattern, reason in _PHRASES if pattern.search(said)), "")
+
+
+def _until(at: float, evidence: Evidence) -> float:
+    """Seconds from the end of the attempt (the last writing to its log) to `at`."""
+    return max(0.0, at - evidence.log.stat().st_mtime) if at else 0.0
+
+
+def _denied(result: dict[str, Any]) -> str:
+    denials = result.get("permission_denials")
+    tools = [_text(one, "tool_name") or "?" for one in denials if isinstance(one, dict)] if denials else []
+    if not tools:
+        return ""
+    counted = ", ".join(f"{name} ({tools.count(name)})" for name in dict.fromkeys(tools))
+    return f"tool calls were denied: {counted}"
+
+
+def _errors(result: dict[str, Any]) -> str:
+    errors = result.get("errors")
+    return "\n".join(map(str, errors)) if isinstance(errors, list) else ""
+
+
+def _usage(result: dict[str, Any]) -> Usage:
+    """All tokens of all models, those from the cache too; `usage` alone is 0 when a budget ended the run (2.1.197)."""
+    models = result.get("modelUsage")
+    each = [one for one in models.values() if isinstance(one, dict)] if isinstance(models, dict) else []
+    if each:
+        read = _sum(each, "inputTokens", "cacheReadInputTokens", "cacheCreationInputTokens")
+        written = _sum(each, "outputTokens")
+    else:
+        usage = result.get("usage")
+        each = [usage] if isinstance(usage, dict) else []
+        read = _sum(each, "input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+        written = _sum(each, "output_tokens")
+    return Usage(read, written, _number(result, "total_cost_usd"))
+
+
+def _sum(each: list[dict[str, Any]], *keys: str) -> int | None:
+    known = [count for one in each for key in keys if (count := _number(one, key)) is not None]
+    return int(sum(known)) if known else None
+
+
+def _text(fields: dict[str, Any], key: str) -> str:
+    value = fields.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _number(fields: dict[str, Any], key: str) -> float | None:
+    """None for what is no number, or negative: an unknown cost is never shown as zero."""
+    value = fields.get(key)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else None

@@ -1,0 +1,201 @@
+"""Entries on disk: `attempts/<id>/<nnn>/`. Built aside, renamed to the next free number, closed once (DESIGN §2)."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from octopoid import durable, jsontext, locks
+from octopoid.errors import Conflict, Invalid
+from octopoid.layout import Layout
+from octopoid.model import Entry, Opening, Outcome, Problem
+
+_MAX_NUMBER = 99_999
+
+
+class Begun(NamedTuple):
+    """An entry that exists now. `lock` is an open descriptor that holds its lock, or None."""
+
+    number: int
+    path: Path
+    lock: int | None
+
+
+def begin(
+    layout: Layout,
+    task: str,
+    opening: Opening,
+    files: Mapping[str, bytes] | None = None,
+    *,
+    outcome: Outcome | None = None,
+    locked: bool = False,
+) -> Begun:
+    """Make the next entry of `task`, with `files` in it; closed with `outcome`, or, where a program will run, locked.
+
+    Durable when it returns. A crash before leaves only `.new-*`, which nobody reads. Raises OSError.
+    """
+    folder = layout.entries(task)
+    if not folder.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        durable.sync_folder(folder.parent)
+    _flag(layout, task)
+    fresh = folder / f".new-{secrets.token_hex(6)}"
+    fresh.mkdir()
+    try:
+        for name, data in (files or {}).items():
+            (fresh / name).write_bytes(data)
+        if outcome is not None:
+            _write_synced(fresh / "outcome.json", jsontext.dump(outcome))
+        _write_synced(fresh / "attempt.json", jsontext.dump(opening))
+        lock = locks.take(fresh / "lock") if locked else None
+        number = _settle(folder, fresh)
+    except BaseException:  # whatever it was, nobody will finish this folder; re-raised
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+    durable.sync_folder(folder)
+    return Begun(number, layout.entry(task, number), lock)
+
+
+def close(layout: Layout, task: str, number: int, outcome: Outcome) -> None:
+    """Write the entry's `outcome.json`, once. Raises Conflict when it is closed already."""
+    path = layout.entry(task, number) / "outcome.json"
+    if path.exists():
+        raise Conflict(f"{layout.short(path)} is written already")
+    durable.write(path, jsontext.dump(outcome))
+
+
+def mark_moved(layout: Layout, task: str, number: int, state: str) -> None:
+    """Say that the move this entry carries was made: the empty file `moved-<state>`."""
+    path = layout.entry(task, number) / _marker(state)
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+
+
+def note_waits(layout: Layout, task: str, number: int, why: str) -> None:
+    """Say what an open landing waits for; "" when it waits no longer."""
+    path = layout.entry(task, number) / "waits"
+    if why:
+        durable.write(path, why.encode(), sync=False)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def read(layout: Layout, task: str, known: Mapping[int, Entry] | None = None) -> tuple[Entry, ...]:
+    """All entries of `task`, by number. Finished ones in `known` are not read again.
+
+    Raises Invalid naming the file when evidence cannot be read: a counter that cannot be read stops (invariant 8).
+    """
+    folder = layout.entries(task)
+    try:
+        numbers = sorted(int(name) for name in os.listdir(folder) if name.isdecimal())
+    except (FileNotFoundError, NotADirectoryError):
+        return ()
+    known = known or {}
+    return tuple(known[n] if n in known and finished(known[n]) else read_one(layout, task, n) for n in numbers)
+
+
+def read_one(layout: Layout, task: str, number: int) -> Entry:
+    """One entry. Raises Invalid as `read` does."""
+    folder = layout.entry(task, number)
+    path = folder / "attempt.json"
+    try:
+        names = frozenset(os.listdir(folder))
+        opening = jsontext.load_opening(path.read_bytes())
+        path = folder / "outcome.json"
+        outcome = jsontext.load_outcome(path.read_bytes()) if "outcome.json" in names else None
+        path = folder / "waits"
+        waits = path.read_text(encoding="utf-8", errors="replace") if "waits" in names else ""
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        problem = Problem(path, 0, 0, f"evidence cannot be read: {reason}", "octopoid doctor tells what can be done")
+        raise Invalid(str(problem), (problem,)) from None
+    return Entry(
+        number=number,
+        opening=opening,
+        started="pid" in names,
+        exited="exit.json" in names,
+        outcome=outcome,
+        moved=frozenset(_unmark(name) for name in names if name.startswith("moved-")),
+        waits=waits,
+    )
+
+
+def finished(entry: Entry) -> bool:
+    """Nothing about this entry will ever change."""
+    outcome = entry.outcome
+    if outcome is None:
+        return entry.opening.kind not in ("attempt", "gate", "landing", "finish", "block")
+    return not outcome.verb or outcome.enters in entry.moved
+
+
+def flagged(layout: Layout) -> dict[str, float]:
+    """Tasks about which something may be unfinished, with the time of their newest entry.
+
+    A hint that costs nothing to list, so that what was left open about a task that is done or cancelled by now is
+    found without looking at every task there ever was.
+    """
+    try:
+        with os.scandir(layout.run / "open") as found:
+            return {one.name: one.stat().st_mtime for one in found}
+    except FileNotFoundError:
+        return {}
+
+
+def unflag(layout: Layout, task: str) -> None:
+    """Forget the hint about `task`."""
+    (layout.run / "open" / task).unlink(missing_ok=True)
+
+
+def set_aside(layout: Layout, task: str) -> Path | None:
+    """Put the entries of a vanished task where a new task of that name does not inherit them."""
+    source = layout.entries(task)
+    if not source.is_dir():
+        return None
+    target = layout.attempts / f".gone-{task}-{secrets.token_hex(4)}"
+    source.rename(target)
+    durable.sync_folder(layout.attempts)
+    return target
+
+
+def _flag(layout: Layout, task: str) -> None:
+    path = layout.run / "open" / task
+    try:
+        path.touch()
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _settle(folder: Path, fresh: Path) -> int:
+    """Rename to the next free number. A rename onto a folder that is not empty fails, so two cannot win."""
+    taken = [int(name) for name in os.listdir(folder) if name.isdecimal()]
+    for number in range(max(taken, default=0) + 1, _MAX_NUMBER):
+        try:
+            fresh.rename(folder / f"{number:03d}")
+        except FileExistsError:
+            continue
+        except OSError as error:
+            if error.errno == 39:  # ENOTEMPTY: somebody else's entry
+                continue
+            raise
+        return number
+    raise Conflict(f"{folder} has {_MAX_NUMBER} entries", "retire the task and write a new one")
+
+
+def _marker(state: str) -> str:
+    return "moved-" + state.replace("/", "-")
+
+
+def _unmark(name: str) -> str:
+    word = name.removeprefix("moved-")
+    return word.replace("archive-", "archive/") if word.startswith("archive-") else word

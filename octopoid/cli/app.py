@@ -1,0 +1,142 @@
+"""The entry point: what commands there are, and the one place where everything that goes wrong becomes an exit code.
+
+`--version` answers before anything is loaded; a command's module is loaded when it is called (PERF.md, Starting).
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import sys
+from typing import NamedTuple, NoReturn
+
+from octopoid import __version__
+from octopoid.errors import Invalid, OctopoidError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import ModuleType
+
+LOOK, MOVE, STEER, KEEP = "Look", "Add and decide", "Run and steer", "Set up and keep house"
+PANELS = (LOOK, MOVE, STEER, KEEP)
+
+
+class Command(NamedTuple):
+    """Where a command is: `attribute` of `octopoid.cli.<module>` is its typer.Typer."""
+
+    module: str
+    help: str
+    panel: str
+    attribute: str = "cli"
+
+
+COMMANDS: dict[str, Command] = {
+    "status": Command("status", "What needs you, what runs, what waits, what landed.", LOOK),
+    "list": Command("list_", "The tasks, one per line.", LOOK),
+    "show": Command("show", "One task: its text, its entries, its verdicts.", LOOK),
+    "why": Command("why", "Why a task does not go on, and the command that changes it.", LOOK),
+    "log": Command("log", "What an attempt printed.", LOOK),
+    "diff": Command("diff", "What a task changed.", LOOK),
+    "events": Command("events", "What happened, one line per transition.", LOOK),
+    "wait": Command("wait", "Wait until tasks are done.", LOOK),
+    "enqueue": Command("enqueue", "Add a task.", MOVE),
+    "edit": Command("edit", "Open a task file in your editor.", MOVE),
+    "approve": Command("moves", "Say yes to a task that waits for you.", MOVE, "approve"),
+    "reject": Command("moves", "Say no, and why: the task goes back.", MOVE, "reject"),
+    "answer": Command("moves", "Answer an agent's questions.", MOVE, "answer"),
+    "retry": Command("moves", "Try again, with a new budget.", MOVE, "retry"),
+    "cancel": Command("moves", "Give a task up.", MOVE, "cancel"),
+    "reopen": Command("moves", "Work again on a task that is done.", MOVE, "reopen"),
+    "run": Command("run", "The scheduler, in the foreground.", STEER),
+    "pause": Command("steering", "Start nothing more: everything, some tasks, or an agent.", STEER, "pause"),
+    "resume": Command("steering", "Go on after a pause.", STEER, "resume"),
+    "stop": Command("steering", "End the scheduler, or one attempt.", STEER, "stop"),
+    "service": Command("service", "Run the scheduler as a service of your system.", STEER),
+    "init": Command("init", "Make the .octopoid folder of a repository.", KEEP),
+    "config": Command("config", "Check the policy: agents.yaml, roles and flows.", KEEP),
+    "lint": Command("lint", "Check task files.", KEEP),
+    "fmt": Command("fmt", "Tidy task files.", KEEP),
+    "clean": Command("clean", "Archive what is done and remove what is left over.", KEEP),
+    "doctor": Command("doctor", "Find what is wrong with this machine and this queue.", KEEP),
+    "schema": Command("schema", "The JSON schema of an output or a file.", KEEP),
+    "paths": Command("paths", "Where everything is.", KEEP),
+    "demo": Command("demo", "See it work, in a scratch repository.", KEEP),
+}
+
+# What the person's machine refuses is no bug of ours.
+_THEIRS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE}
+
+
+def main() -> NoReturn:
+    """Run the command line with `sys.argv` and leave with its exit code (DESIGN §10)."""
+    if sys.argv[1:] in (["--version"], ["-V"]):
+        sys.stdout.write(f"octopoid {__version__}\n")
+        sys.exit(0)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a name or a text that this terminal cannot write must not end us
+            stream.reconfigure(errors="backslashreplace")
+    sys.exit(_run())
+
+
+def late(name: str) -> ModuleType:
+    """The module `octopoid.<name>`, loaded now: what only some commands need, the others do not pay for."""
+    return importlib.import_module(f"octopoid.{name}")
+
+
+def _run() -> int:
+    """The exit code of the command; whatever it raised is told on stderr."""
+    group = late("cli.group")
+    try:
+        code = group.run(sys.argv[1:])
+        sys.stdout.flush()
+        return int(code)
+    except OctopoidError as error:
+        _tell(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:  # noqa: BLE001 - the edge
+        return _unexpected(error)
+
+
+def _tell(error: OctopoidError) -> None:
+    common = late("cli.common")
+    problems = error.problems if isinstance(error, Invalid) else ()
+    for problem in problems:
+        common.say(str(problem))
+        if problem.hint:
+            common.say(f"  {problem.hint}")
+    if not problems:
+        common.say(f"octopoid: {error.message}")
+    if error.hint:
+        common.next_step(error.hint)
+
+
+def _unexpected(error: Exception) -> int:
+    common = late("cli.common")
+    if isinstance(error, OSError) and error.errno in _THEIRS:
+        place = f"{error.filename}: " if error.filename else ""
+        common.say(f"octopoid: {place or 'cannot go on: '}{error.strerror}")
+        return 1
+    text = "".join(importlib.import_module("traceback").format_exception(error))
+    common.say(f"octopoid: this is a bug in octopoid {__version__}: {type(error).__name__}: {error}")
+    path = _crash_log(text)
+    common.say(f"the whole story is in {path}; please report it" if path else text)
+    return 1
+
+
+def _crash_log(text: str) -> Path | None:
+    """Where the traceback was written, or None where there is no queue, or no room in it."""
+    common = late("cli.common")
+    try:
+        path: Path = common.layout().run / "crash.log"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"octopoid {__version__}\n{sys.argv}\n{text}", encoding="utf-8", errors="backslashreplace")
+    except (OctopoidError, OSError):
+        return None
+    return path

@@ -1,0 +1,211 @@
+"""`octopoid init`: the `.octopoid` folder of a repository. Writes there only, commits nothing, overwrites nothing."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+
+from octopoid import config, detect, git, gitfiles, setup
+from octopoid.cli import common
+from octopoid.configkeys import ADAPTER_KEYS, LATER_ADAPTERS
+from octopoid.errors import GitError, Invalid, NotFound, UsageError
+from octopoid.hints import nearest
+from octopoid.layout import Layout
+
+cli = typer.Typer()
+
+_NONE = "none"
+
+
+class _Choice(NamedTuple):
+    """What agents.yaml will say."""
+
+    base: str
+    adapter: str
+    checks: tuple[detect.Found, ...]
+
+
+@cli.command(epilog=common.examples("octopoid init", "octopoid init -y --base develop", "octopoid init --adapter command"))
+def init(
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing; take what was detected.")] = False,
+    base: Annotated[
+        str, typer.Option("--base", metavar="BRANCH", help="Work starts from this branch and lands on it.")
+    ] = "",
+    adapter: Annotated[
+        str, typer.Option("--adapter", metavar="NAME", help=f"The agent program: {', '.join(ADAPTER_KEYS)}.")
+    ] = "",
+) -> None:
+    """Make .octopoid/ in this repository: a policy to review, and an empty queue.
+
+    Detects the base branch, agent programs on PATH and the command that tests the project. Writes only below .octopoid/,
+    commits nothing, and never changes a file that is there: run it again to restore what is missing.
+    """
+    layout = setup.repository(common.start())
+    _check_options(layout, base, adapter)
+    is_new = not layout.agents_yaml.exists()
+    if setup.is_complete(layout):
+        common.out(f"nothing to do: {layout.home} is complete")
+    else:
+        choice = _choose(layout, base, adapter, ask=common.interactive() and not yes) if is_new else None
+        _make(layout, choice)
+    if not is_new:
+        _about_kept(layout, base, adapter)
+    _warn(layout)
+    _next_steps(layout)
+
+
+def _check_options(layout: Layout, base: str, adapter: str) -> None:
+    if adapter in LATER_ADAPTERS:
+        raise UsageError(
+            f"the adapter `{adapter}` is not available in this version",
+            f"`--adapter command` can start {adapter}; available: {', '.join(ADAPTER_KEYS)}",
+        )
+    if adapter and adapter not in ADAPTER_KEYS:
+        raise UsageError(f"unknown adapter `{adapter}`", nearest(adapter, ADAPTER_KEYS))
+    if base:
+        gitfiles.head_ref(base)  # refuses what cannot be a branch
+        if git.branch_sha(layout.root, base) is None and base != git.default_branch(layout.root):
+            raise NotFound(f"there is no branch `{base}`", f"make it with: git branch {base}")
+
+
+def _choose(layout: Layout, base: str, adapter: str, ask: bool) -> _Choice:
+    base = base or _base(layout, ask)
+    adapter = adapter or _adapter(ask)
+    return _Choice(base, adapter, _checks(layout, ask))
+
+
+def _base(layout: Layout, ask: bool) -> str:
+    found = git.default_branch(layout.root) or ""
+    while ask:
+        said = str(typer.prompt("Branch that work lands on", default=found or None, err=True)).strip()
+        if gitfiles.is_branch_name(said) and (said == found or git.branch_sha(layout.root, said)):
+            return said
+        common.say(f"there is no branch `{said}`")
+    if not found:
+        raise UsageError("no branch is checked out (HEAD is detached)", "name the branch: octopoid init --base BRANCH")
+    return found
+
+
+def _adapter(ask: bool) -> str:
+    """Claude Code, installed or not: what most people have, and the file says so where it is missing."""
+    found = detect.programs(detect.PROGRAMS.values())
+    default = next((name for name, program in detect.PROGRAMS.items() if program in found), "claude")
+    while ask:
+        said = str(typer.prompt(f"Agent ({', '.join(ADAPTER_KEYS)})", default=default, err=True)).strip()
+        if said in ADAPTER_KEYS:
+            return said
+        common.say(f"unknown adapter `{said}`: {nearest(said, ADAPTER_KEYS)}")
+    return default
+
+
+def _checks(layout: Layout, ask: bool) -> tuple[detect.Found, ...]:
+    found = detect.checks(layout.root)
+    if not ask:
+        return found
+    kept = []
+    for one in found or (detect.Found("tests", _NONE, "", ""),):
+        question = f"Command that tests it{f' ({one.because})' if one.because else ''}, or `{_NONE}`"
+        said = str(typer.prompt(question, default=one.run, err=True)).strip()
+        if said == one.run and said != _NONE:
+            kept.append(one)
+        elif said != _NONE:
+            kept.append(detect.Found(one.name, said, "", "you said so"))
+    return tuple(kept)
+
+
+def _make(layout: Layout, choice: _Choice | None) -> None:
+    """Make what is missing, the policy last: whoever reads meanwhile finds the folders complete."""
+    made = [*setup.make_folders(layout)]
+    files = [(setup.gitignore(layout), setup.GITIGNORE)]
+    if choice:
+        files.append((layout.agents_yaml, _policy(choice).encode()))
+    written = [path for path, data in files if setup.make_file(path, data)]
+    verb = "made" if layout.home in made else "restored, what was missing of"
+    common.out(f"{verb} {layout.home}")
+    for path in written:
+        common.out(f"  {setup.name(layout, path)}")
+    if made:
+        common.out(f"  {', '.join(f'{setup.name(layout, one)}/' for one in made if one != layout.home)}")
+    if choice:
+        _about(choice)
+
+
+def _policy(choice: _Choice) -> str:
+    return config.template(
+        choice.base,
+        [(one.name, one.run) for one in choice.checks],
+        choice.adapter,
+        found=_is_there(choice.adapter),
+    )
+
+
+def _is_there(adapter: str) -> bool:
+    program = detect.PROGRAMS.get(adapter)
+    return program is None or shutil.which(program) is not None
+
+
+def _about(choice: _Choice) -> None:
+    """What was detected, and what was not."""
+    common.out(f"base branch: {choice.base}")
+    program = detect.PROGRAMS.get(choice.adapter, "")
+    if program and _is_there(choice.adapter):
+        common.out(f"agent: {choice.adapter} ({shutil.which(program)})")
+    elif program:
+        common.out(f"agent: {choice.adapter}, but there is no `{program}` on PATH: install it before `octopoid run`")
+    else:
+        common.out(f"agent: {choice.adapter}")
+    if choice.adapter == "command":
+        common.say("edit `command:` in .octopoid/agents.yaml: it names ./scripts/agent.sh until you say what to run")
+    if choice.adapter == "scripted":
+        common.say("edit `script:` in .octopoid/agents.yaml: it names scripts/agent.yaml, which you write")
+    others = detect.programs(detect.LATER_PROGRAMS)
+    if others and not _is_there(choice.adapter):
+        common.say(f"found on PATH: {', '.join(others)}; `--adapter command` can start what has no adapter of its own yet")
+    for one in choice.checks:
+        missing = "" if not one.program or shutil.which(one.program) else f"; there is no `{one.program}` on PATH"
+        common.out(f"check: {one.run} (because of {one.because}{missing})" if one.because else f"check: {one.run}")
+    if not choice.checks:
+        common.out("check: none found")
+        common.say("nothing but you stands before landing: better add `checks:` to .octopoid/agents.yaml")
+
+
+def _about_kept(layout: Layout, base: str, adapter: str) -> None:
+    """The policy is a person's file by now: say where it differs from what was asked for."""
+    try:
+        known = config.load(layout.home)
+    except Invalid as error:
+        common.say(f"warning: {error.message}")
+        common.say("  octopoid config check shows all that is wrong")
+        return
+    if base and base != known.base:
+        common.say(f"agents.yaml is there and stays as it is: its base is {known.base or 'not set'}, not {base}")
+    used = sorted({agent.adapter for agent in known.agents.values()})
+    if adapter and adapter not in used:
+        common.say(f"agents.yaml is there and stays as it is: its adapters are {', '.join(used)}, not {adapter}")
+
+
+def _warn(layout: Layout) -> None:
+    if not setup.ignores_itself(layout):
+        common.say("warning: .octopoid/.gitignore lets the queue into your commits; remove the file and run init again")
+    base = git.default_branch(layout.root)
+    if base and git.branch_sha(layout.root, base) is None:
+        common.say(f"warning: {base} has no commit yet: make a first one before `octopoid run`")
+    try:
+        if git.version() < git.MINIMUM:
+            common.say(f"warning: git {'.'.join(map(str, git.version()))} is too old; 2.38 or newer is needed")
+        elif git.identity(layout.root) is None:
+            common.say(f"warning: {git.NO_IDENTITY}")
+    except GitError as error:
+        common.say(f"warning: {error.message}")
+
+
+def _next_steps(layout: Layout) -> None:
+    common.say("The queue lives in .octopoid/queue and is not committed: `git clean -fdx` would delete it.")
+    at = "" if layout.root == Path.cwd() else f"cd {layout.root} and "
+    common.next_step(
+        f'{at}look at .octopoid/agents.yaml, commit .octopoid, then: octopoid enqueue "What is to be done"'
+        " && octopoid run"
+    )

@@ -1,0 +1,196 @@
+"""What the reading commands gather from the disk, for `views` to shape. Nothing here writes (invariant 11)."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from octopoid import attempts, locks, look, steer, store, taskfile, views
+from octopoid.cli.app import late
+from octopoid.errors import Invalid, NotFound
+from octopoid.layout import Layout
+from octopoid.model import Entry, Item, Ledger, Problem
+from octopoid.states import ACTIVE, SATISFYING, State
+
+LANDED = 5
+_JOURNAL_TAIL = 64 * 1024
+"""Bytes. The newest landings are found in the end of the journal: `done` itself is only listed, however long it is."""
+
+
+class Found(NamedTuple):
+    """One look, and the observer that made it (it knows the entries)."""
+
+    observer: look.Observer
+    look: look.Look
+
+
+def observe(layout: Layout) -> Found:
+    """Look at the queue."""
+    observer = look.Observer(layout)
+    return Found(observer, observer.look())
+
+
+def item(layout: Layout, found: Found, task: str) -> Item:
+    """The task with this id wherever it is, also in `done` and the archive. Raises NotFound."""
+    active = found.look.get(task)
+    if active:
+        return active
+    place = store.find(layout, task)
+    if place is None:
+        raise NotFound(f"there is no task {task!r}", "octopoid list shows the ids")
+    return finished(found, task, *place)
+
+
+def finished(found: Found, task: str, state: State, path: Path) -> Item:
+    """A task that is not in an active folder, with its file opened."""
+    ledger = found.observer.ledger(task)
+    try:
+        mtime = path.stat().st_mtime
+        return Item(task, state, path, mtime, taskfile.parse(store.read(path), path), None, ledger)
+    except FileNotFoundError:
+        problem = Problem(path, 0, 0, "moved while it was read", "look again")
+    except Invalid as error:
+        problem = error.problems[0]
+    return Item(task, state, path, 0.0, None, problem, ledger)
+
+
+def in_state(layout: Layout, found: Found, states: Iterable[State]) -> Iterator[Item]:
+    """The tasks in these folders; the files of finished ones are opened."""
+    wanted = frozenset(states)
+    yield from (one for one in found.look.items if one.state in wanted)
+    for task in sorted(one for one, state in found.look.ids.items() if state in wanted and state not in ACTIVE):
+        state = found.look.ids[task]
+        yield finished(found, task, state, layout.task_file(state, task))
+
+
+def humans(layout: Layout, found: Found) -> frozenset[str]:
+    """The ids that wait for a person's yes or no. The policy is loaded only if a task may."""
+    candidates = [one for one in found.look.items if one.state is State.PROVISIONAL and one.ledger.open is None]
+    if not any(one.ledger.candidate for one in candidates):
+        return frozenset()
+    waiting: frozenset[str] = late("cli.judged").waiting(layout, candidates)
+    return waiting
+
+
+def signs(layout: Layout, task: str, ledger: Ledger) -> views.Signs:
+    """What the disk says about the open entry of a task."""
+    entry = ledger.open
+    if entry is None:
+        return views.Signs(False, None, None)
+    folder = layout.entry(task, entry.number)
+    record = read_json(folder / "pid")
+    pid = record.get("agent_pid") or record.get("runner_pid")
+    return views.Signs(
+        alive=locks.is_held(folder / "lock"),
+        pid=pid if isinstance(pid, int) else None,
+        output_at=_mtime(folder / "output.log"),
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object, {} where there is none that can be read."""
+    try:
+        record = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def landed(layout: Layout, found: Found) -> tuple[views.LandedView, ...]:
+    """The newest tasks that came into `done` and are there (or in the archive) now, the newest first."""
+    newest: dict[str, views.LandedView] = {}
+    for record in reversed(_journal_tail(layout)):
+        task = str(record.get("task", ""))
+        if record.get("to") == State.DONE.value and task not in newest and found.look.ids.get(task) in SATISFYING:
+            newest[task] = views.LandedView(task, str(record.get("at", "")), str(record.get("event", "")))
+        if len(newest) == LANDED:
+            break
+    return tuple(newest.values())
+
+
+def scheduler(layout: Layout, problem: str | None) -> views.SchedulerView:
+    """Whether a scheduler runs here, and what keeps it from starting anything. `problem`: that of the policy."""
+    alive = locks.is_held(layout.scheduler_lock)
+    pauses = steer.pauses(layout)
+    try:
+        breakers = tuple(views.breaker(one) for one in steer.breakers(layout).values())
+    except Invalid as error:
+        breakers, problem = (), problem or error.message
+    pid = (_text(layout.scheduler_pid) or "").split()
+    return views.SchedulerView(
+        running=alive,
+        pid=int(pid[0]) if alive and pid and pid[0].isdecimal() else None,
+        last_tick=_text(layout.last_tick),
+        paused=pauses.all,
+        paused_tasks=tuple(sorted(pauses.tasks)),
+        paused_agents=tuple(sorted(pauses.agents)),
+        config_problem=problem,
+        breakers=breakers,
+    )
+
+
+def policy_problem(layout: Layout) -> str | None:
+    """What is wrong with the policy, None if nothing is known to be.
+
+    The scheduler notes why it refuses the present policy; that note is believed until a policy file is newer, then the
+    policy is read again (which costs more than all the rest).
+    """
+    if not layout.agents_yaml.exists():
+        return f"{layout.agents_yaml}: the file is missing"
+    note = layout.last_good / "problem.txt"
+    noted = _mtime(note)
+    if noted is None:
+        return None
+    if noted >= max(_policy_times(layout), default=0.0):
+        return _text(note)
+    problem: str | None = late("cli.judged").problem(layout)
+    return problem
+
+
+def entries(layout: Layout, task: str) -> tuple[Entry, ...]:
+    """The entries of a task. Raises Invalid where evidence cannot be read."""
+    return attempts.read(layout, task)
+
+
+def _policy_times(layout: Layout) -> list[float]:
+    paths = [layout.agents_yaml]
+    for folder in (layout.roles, layout.flows):
+        if folder.is_dir():
+            paths += [folder, *folder.iterdir()]
+    return [time for path in paths if (time := _mtime(path)) is not None]
+
+
+def _journal_tail(layout: Layout) -> list[dict[str, Any]]:
+    try:
+        with layout.events.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _JOURNAL_TAIL))
+            lines = file.read().splitlines()
+    except FileNotFoundError:
+        return []
+    return [record for line in lines if (record := _record(line))]
+
+
+def _record(line: bytes) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except ValueError:  # the first line may be cut, the last one torn
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _mtime(path: Path) -> float | None:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return None
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip() or None
+    except OSError:
+        return None

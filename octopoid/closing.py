@@ -1,0 +1,172 @@
+"""Reading what a finished run left behind, and closing its entry with what that means."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from octopoid import attempts, evidence, judging, lifecycle, process, results, steer
+from octopoid.adapters import ADAPTERS
+from octopoid.adapters.base import Evidence, Reading
+from octopoid.errors import Invalid
+from octopoid.evidence import Exit, Facts
+from octopoid.layout import Layout
+from octopoid.model import Entry, Item, Ledger, Opening, Outcome, Result
+from octopoid.plans import Live
+from octopoid.settings import Config, Limits
+from octopoid.states import State
+
+END_GRACE = 2.0
+"""Seconds that what is left of a dead supervisor's attempt gets between SIGTERM and SIGKILL."""
+
+
+def close(layout: Layout, item: Item, entry: Entry, config: Config, now: float) -> Outcome | None:
+    """Close `entry` and make its move. None: somebody of it still lives and could not be ended; look again later.
+
+    Before anything is re-queued everything that carries the entry's mark is ended and confirmed gone (LESSONS 17).
+    """
+    folder = layout.entry(item.id, entry.number)
+    if not process.end_marked(str(folder), END_GRACE):
+        return None
+    remains = _remains(folder, entry, config)
+    outcome = judging.judge(entry.opening, remains, item.ledger, config.limits, now)
+    if not _at_home(item, entry):
+        outcome = _elsewhere(outcome, item.state.value)
+    lifecycle.settle(layout, item.id, entry.number, outcome, now)
+    _breaker(layout, entry.opening, outcome, remains.reading, now)
+    return outcome
+
+
+def close_stray(layout: Layout, task: str, entry: Entry, where: str, now: float) -> bool:
+    """Close an open entry of a task that is not in an active folder any more. False: it could not be ended yet."""
+    folder = layout.entry(task, entry.number)
+    if not process.end_marked(str(folder), END_GRACE):
+        return False
+    outcome = Outcome(entry.opening.kind, "", False, "stopped", f"its task went to {where}", now)
+    attempts.close(layout, task, entry.number, outcome)
+    return True
+
+
+def end(layout: Layout, task: str, entry: Entry, why: str, gently: bool) -> None:
+    """Ask the supervisor of an open entry to end its run, or end everything of it where there is no supervisor."""
+    folder = layout.entry(task, entry.number)
+    if gently:
+        stop = folder / "stop"
+        if not stop.exists():
+            stop.write_text(why, encoding="utf-8")
+        process.signal_runner(str(folder))
+    else:
+        process.end_marked(str(folder), END_GRACE)
+
+
+def refuse(
+    layout: Layout, item: Item, gate: str, detail: str, feedback: str, tree: str, limits: Limits, now: float
+) -> None:
+    """A gate's no that needs no run: recorded as a gate entry of its own, with its move."""
+    outcome = judging.refusal(gate, detail, feedback, item.ledger.candidate, item.ledger, limits, now)
+    opening = Opening("gate", now, gate=gate, candidate=item.ledger.candidate, tree=tree)
+    lifecycle.record(layout, item.id, opening, outcome, now)
+
+
+def liveness(layout: Layout, task: str, entry: Entry, held: bool) -> Live:
+    """What the kernel says about an open entry whose lock is (not) `held`."""
+    if not held:
+        return Live(False, False)
+    folder = str(layout.entry(task, entry.number))
+    facts = process.read_pid(folder)
+    runner = facts.get("runner_pid")
+    if not runner:
+        return Live(True, True)  # between its start and its first line of evidence
+    alive = facts.get("boot_id") == process.boot_id() and process.start_time(runner) == facts.get("runner_start")
+    return Live(True, alive, os.path.exists(os.path.join(folder, "stop")))
+
+
+def _at_home(item: Item, entry: Entry) -> bool:
+    return item.state is (State.CLAIMED if entry.opening.kind == "attempt" else State.PROVISIONAL)
+
+
+def _elsewhere(outcome: Outcome, where: str) -> Outcome:
+    """The task was moved away under the run: closed, charged to nobody, no move of ours."""
+    return Outcome(
+        outcome.kind,
+        "",
+        False,
+        "stopped",
+        f"its task went to {where}",
+        outcome.ended,
+        start_sha=outcome.start_sha,
+        base_sha=outcome.base_sha,
+        usage=outcome.usage,
+    )
+
+
+def _remains(folder: Path, entry: Entry, config: Config) -> judging.Remains:
+    facts, word, garbled, exit_ = Facts(), Result(), "", _exit(folder)
+    try:
+        facts = evidence.read_facts(folder)
+        start = evidence.read_start(folder)
+        facts = facts._replace(start_sha=start)
+    except Invalid as error:
+        garbled = error.message
+    reading = _reading(folder, entry, exit_, config)
+    try:
+        word = _word(folder, reading)
+    except Invalid as error:
+        garbled = error.message
+    failed = exit_.failed if exit_ else None
+    return judging.Remains(
+        exit=exit_,
+        facts=facts,
+        reading=reading,
+        word=word,
+        garbled=garbled,
+        tail=evidence.tail(folder, failed) if failed else "",
+        stop=_stop(folder),
+        started=entry.started or exit_ is not None,
+    )
+
+
+def _exit(folder: Path) -> Exit | None:
+    try:
+        return evidence.read_exit(folder)
+    except (FileNotFoundError, Invalid):
+        return None  # no record, or a torn one: the supervisor died
+
+
+def _word(folder: Path, reading: Reading | None) -> Result:
+    """The agent's own result file, else what its adapter found in its output."""
+    try:
+        return results.parse((folder / "result.json").read_bytes())
+    except FileNotFoundError:
+        return (reading.result if reading else None) or Result()
+    except OSError as error:
+        raise Invalid(f"result.json: {error.strerror}") from None
+
+
+def _reading(folder: Path, entry: Entry, exit_: Exit | None, config: Config) -> Reading | None:
+    agent = config.agents.get(entry.opening.agent)
+    step = exit_.step("agent") if exit_ else None
+    if agent is None or step is None:
+        return None
+    facts = Evidence(step.status, step.signal, step.ended_by, folder / "output.log", step.log_start, step.log_end)
+    return ADAPTERS[agent.adapter].read(agent, facts)
+
+
+def _stop(folder: Path) -> str:
+    try:
+        return (folder / "stop").read_text(encoding="utf-8", errors="replace").strip() or "stopped"
+    except OSError:
+        return ""
+
+
+def _breaker(layout: Layout, opening: Opening, outcome: Outcome, reading: Reading | None, now: float) -> None:
+    """An environment failure trips the breaker it names; an attempt that got anywhere closes it."""
+    if outcome.breaker:
+        steer.trip(layout, outcome.breaker, outcome.detail, now, reading.retry_after if reading else 0.0)
+    elif opening.agent and outcome.class_ in ("ok", "task"):
+        steer.close_breaker(layout, f"agent:{opening.agent}")
+
+
+def ledger_is_clean(ledger: Ledger) -> bool:
+    """Nothing of a task is unfinished."""
+    return ledger.open is None and ledger.unmoved is None

@@ -1,0 +1,191 @@
+"""Every key that `agents.yaml` and a role's header may have: its kind, its default, what it means.
+
+The defaults are those of the records in `settings.py`; this table only shows them. `docs/configuration.md` contains
+what `table` prints, and a test says so.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from octopoid.settings import Agent, Check, Config, Limits, Role, Worktrees
+
+
+class Key(NamedTuple):
+    """One key. `kind` names a row of KINDS; `says` is the default in words, where a value would not do."""
+
+    name: str
+    kind: str
+    default: object
+    meaning: str
+    required: bool = False
+    says: str = ""
+
+
+KINDS = {
+    "agents": "one entry per agent",
+    "argv": "list of words (no shell)",
+    "branch": "a branch's name",
+    "checks": "list",
+    "command": "text (run by `sh -c`) or list of words (no shell)",
+    "count": "whole number from 1",
+    "duration": "`45m`, `90s`, `1h30m`, or seconds; `0` = off",
+    "gates": "list of `checks`, `human` and roles that give verdicts",
+    "land": "`merge`, `squash`, `rebase` or `none`",
+    "money": "US dollars; `0` = no limit",
+    "name": "`a-z`, `0-9`, `-`",
+    "number": "whole number from 0",
+    "produces": "`commits` or `verdict`",
+    "section": "keys of its own",
+    "text": "text",
+    "tools": "list, or text with commas",
+    "variables": "list of names, never values",
+    "version": "`1`",
+    "words": "list of words",
+    "yesno": "`true` or `false`",
+}
+
+LAND_MODES = ("merge", "squash", "rebase", "none")
+PRODUCES = ("commits", "verdict")
+GATE_WORDS = ("checks", "human")
+
+DEFAULT_GATES = ("checks", "human")
+DEFAULT_LAND = "merge"
+
+ADAPTER_KEYS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "command": ("command", ("script", "model", "max_turns")),
+    "scripted": ("script", ("command", "args")),
+    "claude": ("", ("script",)),
+}
+"""Adapters of this version: the key each cannot do without, and the keys that would mean nothing to it."""
+
+LATER_ADAPTERS = ("codex", "gemini", "opencode", "aider", "anthropic")
+
+
+def _of(record: type, name: str, kind: str, meaning: str) -> Key:
+    """A key whose default is that of the field of the same name in `record`."""
+    defaults: dict[str, object] = getattr(record, "_field_defaults", {})
+    return Key(name, kind, defaults[name], meaning)
+
+
+TOP = (
+    Key("version", "version", 1, "the format of this file"),
+    Key("base", "branch", "", "the branch that work starts from and lands on; without it the repository's own default"),
+    _of(Config, "max_agents", "count", "agents at work at once, over all pools"),
+    _of(Config, "max_checks", "count", "runs of checks at once; they take no agent's place"),
+    _of(Config, "grace", "duration", "from SIGTERM to SIGKILL when something is ended; `0` = at once"),
+    Key("checks", "checks", (), "the project's own commands: what must pass on exactly the tree that lands"),
+    Key("gates", "gates", DEFAULT_GATES, "who must say yes before landing, in this order; the first no ends the round"),
+    Key("land", "section", {}, "how work gets onto the base branch"),
+    Key("limits", "section", {}, "caps"),
+    Key("worktrees", "section", {}, "how a task's own checkout is made"),
+    Key("notify", "section", {}, "what is called when something happens that a person wants to know"),
+    Key("agents", "agents", None, "the pools of workers, by name", required=True),
+)
+
+CHECK = (
+    Key("name", "name", None, "shown in verdicts and logs; unique", required=True),
+    Key("run", "command", None, "the command; exit status 0 = passed", required=True),
+    _of(Check, "timeout", "duration", "longer than this is a no"),
+)
+
+LAND = (Key("mode", "land", DEFAULT_LAND, "one merge commit; one commit; the commits replayed; or only a branch"),)
+
+LIMITS = (
+    _of(Limits, "attempts", "count", "charged failures of one role before the task is blocked"),
+    _of(Limits, "rounds", "count", "refusals by any gate before the task is blocked"),
+    _of(Limits, "usd_per_task", "money", "spent on one task"),
+    _of(Limits, "usd_per_day", "money", "spent on all tasks in a day"),
+    _of(Limits, "max_provisional", "count", "tasks at the gates at once; at this number nothing new is claimed"),
+)
+
+WORKTREES = (
+    _of(Worktrees, "dir", "text", "where they are, instead of `.octopoid/worktrees`; relative to the repository"),
+    _of(Worktrees, "setup", "command", "run in each new one before the agent starts"),
+    _of(Worktrees, "setup_timeout", "duration", "for `setup`"),
+    _of(Worktrees, "reuse", "yesno", "give the worktree of a landed task to the next one, cleaned"),
+)
+
+NOTIFY = (Key("command", "argv", (), "what happened is in its `OCTOPOID_EVENT_*` environment variables"),)
+
+AGENT = (
+    Key("role", "name", "", "what it is for: a file in `roles/` or a built-in role", says="its name, if a role's"),
+    Key("adapter", "name", None, "how its program is started and read: `command`, `scripted` or `claude`", True),
+    _of(Agent, "instances", "count", "how many of it work at once"),
+    _of(Agent, "model", "text", "the model its program uses; before the role's `model`"),
+    _of(Agent, "timeout", "duration", "wall clock of one attempt"),
+    _of(Agent, "silence", "duration", "no output for this long ends the attempt"),
+    _of(Agent, "env", "variables", "environment variables passed on from the scheduler's environment, where set"),
+    _of(Agent, "command", "command", "adapter `command`: its program. Adapter `claude`: the program, if not `claude`"),
+    _of(Agent, "script", "text", "adapter `scripted`: its script file, relative to the repository"),
+    _of(Agent, "args", "words", "further arguments for its program"),
+    _of(Agent, "max_turns", "number", "adapter `claude`: turns of one attempt; `0` = no limit"),
+)
+
+ROLE = (
+    _of(Role, "description", "text", "one line for people"),
+    _of(Role, "produces", "produces", "work to land, or a yes or no about it"),
+    Key("writes", "yesno", None, "may it change files; what others change is thrown away", says="`true` for commits"),
+    _of(Role, "tools", "tools", "the tools its program may use; empty = the adapter's own choice"),
+    _of(Role, "model", "text", "the model, unless the agent names one"),
+)
+
+SECTIONS: dict[str, tuple[Key, ...]] = {
+    "": TOP,
+    "checks[]": CHECK,
+    "land": LAND,
+    "limits": LIMITS,
+    "worktrees": WORKTREES,
+    "notify": NOTIFY,
+    "agents.NAME": AGENT,
+}
+"""The sections of `agents.yaml` by where they stand; a role's header is ROLE."""
+
+ELSEWHERE = {
+    "pause": "state is not policy: use `octopoid pause`",
+    "paused": "state is not policy: use `octopoid pause`",
+    "enabled": "state is not policy: use `octopoid pause`",
+    "disabled": "state is not policy: use `octopoid pause`",
+    "api_key": "secrets never go into this file: list the variable's name in the agent's `env`",
+    "token": "secrets never go into this file: list the variable's name in the agent's `env`",
+    "flows": "flows are not supported by this version: `gates` and `land` are set here for all tasks",
+    "roles": "a role is a file of its own: `roles/NAME.md`",
+    "prompt": "a prompt is the text of a role file: `roles/NAME.md`",
+}
+"""Keys that people look for here, and where the thing really is."""
+
+
+def seconds(value: float) -> str:
+    """A duration (seconds) as this file writes it: `1h30m`, `20m`, `0`."""
+    whole = int(value)
+    parts = ((whole // 3600, "h"), (whole % 3600 // 60, "m"), (whole % 60, "s"))
+    return "".join(f"{count}{unit}" for count, unit in parts if count) or "0"
+
+
+def shown(key: Key) -> str:
+    """The default of `key` as the table of the documentation shows it."""
+    if key.required:
+        return "required"
+    if key.says:
+        return key.says
+    value = key.default
+    if key.kind == "duration" and isinstance(value, (int, float)):
+        return f"`{seconds(value)}`"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, float):
+        return f"`{value:g}`"
+    if isinstance(value, tuple) and value:
+        return f"`[{', '.join(value)}]`"
+    return "–" if value in ("", (), None) or value == {} else f"`{value}`"
+
+
+def table(sections: dict[str, tuple[Key, ...]] | None = None) -> str:
+    """The reference table of `docs/configuration.md`, in markdown; of `sections` alone if given."""
+    rows = ["| key | what it takes | default | meaning |", "|---|---|---|---|"]
+    for where, keys in (SECTIONS if sections is None else sections).items():
+        rows += [
+            f"| `{where + '.' if where else ''}{key.name}` | {KINDS[key.kind]} | {shown(key)} | {key.meaning} |"
+            for key in keys
+        ]
+    return "\n".join(rows) + "\n"

@@ -1,0 +1,116 @@
+"""The `agents.yaml` that `octopoid init` writes: short, commented, valid as it stands."""
+
+from __future__ import annotations
+
+import re
+
+_HEAD = """\
+# Octopoid's policy for this repository: commit it, review it like code.
+# Every key: docs/configuration.md of octopoid. After an edit: `octopoid config check`.
+version: 1
+"""
+
+_AGENTS = {
+    "claude": """\
+    adapter: claude             # Claude Code, headless
+    instances: 2
+    # model: sonnet
+    timeout: 45m
+    env: [ANTHROPIC_API_KEY]    # names only, passed on where set; not needed where `claude` is logged in
+""",
+    "command": """\
+    adapter: command            # any program: prompt on stdin, work in the current folder, exit status 0
+    command: {command}
+    instances: 2
+    timeout: 45m
+""",
+    "scripted": """\
+    adapter: scripted           # the fake agent that ships with octopoid: follows a script, for trying things out
+    script: {script}
+    instances: 2
+    timeout: 45m
+""",
+}
+
+_REVIEWER = """\
+  # A reviewer; then also: gates: [{gates}]
+  # reviewer: {{role: gatekeeper, adapter: claude}}
+"""
+
+_ESCAPED = re.compile(r'["\\\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]')
+
+
+def template(
+    base: str,
+    checks: list[tuple[str, str]],
+    adapter: str,
+    command: str | tuple[str, ...] = (),
+    script: str = "",
+    found: bool = True,
+) -> str:
+    """The file's text. `checks`: (name, command) pairs. `found`: is the agent's program on this machine?
+
+    Raises KeyError for an adapter that this version does not have.
+    """
+    command = command or ("./scripts/agent.sh",)
+    script = script or "scripts/agent.yaml"
+    programs = {"claude": "claude", "scripted": script}
+    program = programs.get(adapter, (command.split() if isinstance(command, str) else command)[0])
+    missing = (
+        ""
+        if found
+        else f"    # {_quoted(program)} was not found on this machine: it must be there before `octopoid run`\n"
+    )
+    agent = _AGENTS[adapter].format(command=_command(command), script=_quoted(script))
+    gates = ["checks", "human"] if checks else ["human"]
+    reviewed = ", ".join([*gates[:-1], "gatekeeper", "human"])
+    return "".join(
+        (
+            _HEAD,
+            f"base: {_quoted(base)}{_pad(base)}# work starts from this branch and lands on it\n" if base else "",
+            "max_agents: 4\n\n",
+            _checks(checks),
+            f"gates: [{', '.join(gates)}]\n" if checks else _NO_CHECKS,
+            "land: {mode: merge}             # merge, squash, rebase or none\n",
+            '# worktrees: {setup: "npm ci"}  # run in each task\'s new checkout\n',
+            "\nagents:\n  implementer:\n    role: implementer\n",
+            missing,
+            agent,
+            _REVIEWER.format(gates=reviewed),
+        )
+    )
+
+
+_NO_CHECKS = """\
+# This project has no checks that init could find: nothing but a person stands before landing. Better:
+# checks: [{name: tests, run: "make test", timeout: 20m}]
+# gates: [checks, human]
+gates: [human]
+"""
+
+
+def _checks(checks: list[tuple[str, str]]) -> str:
+    if not checks:
+        return ""
+    rows = [f"  - {{name: {_quoted(name)}, run: {_quoted(run)}, timeout: 20m}}\n" for name, run in checks]
+    return "".join(("checks:                         # what must pass on exactly the tree that lands\n", *rows))
+
+
+def _pad(word: str) -> str:
+    return " " * max(2, 26 - len(_quoted(word)))
+
+
+def _command(command: str | tuple[str, ...]) -> str:
+    return _quoted(command) if isinstance(command, str) else f"[{', '.join(map(_quoted, command))}]"
+
+
+def _quoted(text: str) -> str:
+    """`text` as a YAML value: plain where that is safe, else in double quotes."""
+    if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_./-]*", text) and text.lower() not in ("true", "false", "null", "yes", "no"):
+        return text
+    escaped = _ESCAPED.sub(lambda match: _escape(match[0]), text)
+    return f'"{escaped}"'
+
+
+def _escape(character: str) -> str:
+    return f"\\{character}" if character in '"\\' else f"\\u{ord(character):04x}"

@@ -1,0 +1,245 @@
+"""Watch, wait, signals: the loop around the tick. `run --once` from cron and the daemon are the same code (DESIGN §5)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from octopoid import durable, policy, process
+from octopoid.errors import Conflict, UsageError
+from octopoid.layout import Layout, worktree_of
+from octopoid.plans import Plan
+from octopoid.scheduler import Scheduler, Tick
+from octopoid.states import ACTIVE, State
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+LOCK_PATIENCE = 1.0
+GLANCE = 1.0
+"""Seconds between looks at the folders' times: the real net, whatever the file system tells or does not tell."""
+
+FULL = 60.0
+STOP_PATIENCE = 60.0
+MOVES_BY_ITSELF = frozenset({"running", "not settled", "backoff"})
+"""What `--until-empty` waits for; everything else needs a person or may take for ever (DESIGN §7)."""
+
+_INTERESTING = ("created", "deleted", "modified", "moved", "closed")
+
+
+class Flags:
+    """What signals and file events set. A handler does nothing else (STYLE 12)."""
+
+    def __init__(self) -> None:
+        self.wake = threading.Event()
+        self.leave = False
+
+    def on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        """A signal asks us to leave; running attempts go on."""
+        self.leave = True
+        self.wake.set()
+
+
+def run(
+    layout: Layout,
+    *,
+    once: bool = False,
+    until_empty: bool = False,
+    interval: float = FULL,
+    dry_run: bool = False,
+    say: Callable[[str], None],
+    progress: Callable[[Tick], None] | None = None,
+) -> int:
+    """The scheduler in the foreground; the exit status. Raises Conflict (another one runs), Invalid (no policy).
+
+    `interval`: seconds between full ticks when nothing happens. `progress` is called after each tick.
+    """
+    here = worktree_of(Path.cwd().resolve())
+    if here is not None and here != layout.root and layout.root in here.parents:
+        raise Conflict(
+            f"{here} is a worktree of {layout.root}: the scheduler runs from the main checkout", f"cd {layout.root}"
+        )
+    scheduler = Scheduler(layout, dict(os.environ), say)
+    if dry_run:
+        return _dry_run(scheduler, say)
+    layout.run.mkdir(parents=True, exist_ok=True)
+    with _locked(layout), _announced(layout):
+        layout.stop_request.unlink(missing_ok=True)
+        if once:
+            tick = scheduler.tick()
+            if progress:
+                progress(tick)
+            return 0
+        return _loop(scheduler, until_empty, interval, progress)
+
+
+def _loop(scheduler: Scheduler, until_empty: bool, interval: float, progress: Callable[[Tick], None] | None) -> int:
+    layout, flags = scheduler.layout, Flags()
+    with _signals(flags), _watching(layout, flags):
+        while True:
+            flags.wake.clear()
+            seen = _stamps(scheduler)
+            tick = scheduler.tick()
+            if progress:
+                progress(tick)
+            if flags.leave or layout.stop_request.exists():
+                return _leave(scheduler)
+            if until_empty and not moves_by_itself(tick.plan):
+                return 6 if tick.look.items or tick.look.problems else 0
+            if tick.acted:
+                seen = _stamps(scheduler)
+            _wait(scheduler, flags, seen, interval, policy.next_time(tick.plan))
+
+
+def moves_by_itself(plan: Plan) -> bool:
+    """Something will go on without a person."""
+    return bool(plan.actions) or any(decision.waits in MOVES_BY_ITSELF for decision in plan.decisions.values())
+
+
+def _wait(scheduler: Scheduler, flags: Flags, seen: tuple[int, ...], interval: float, until: float) -> None:
+    """Until something changed that we did not change ourselves, something is due, or `interval` seconds passed."""
+    deadline = time.monotonic() + interval
+    if until:
+        deadline = min(deadline, time.monotonic() + max(0.0, until - time.time()) + 0.01)
+    while not flags.leave:
+        left = deadline - time.monotonic()
+        if left <= 0 or _stamps(scheduler) != seen:
+            return
+        flags.wake.wait(min(left, GLANCE))
+        flags.wake.clear()
+
+
+def _stamps(scheduler: Scheduler) -> tuple[int, ...]:
+    layout = scheduler.layout
+    paths = (layout.wake, layout.stop_request, layout.pause, layout.agents_yaml, layout.roles, layout.breakers)
+    return (*scheduler.observer.stamps(), *(_time_of(path) for path in paths))
+
+
+def _time_of(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _leave(scheduler: Scheduler) -> int:
+    """Start nothing more and go; after `stop --now` end the agents first."""
+    layout = scheduler.layout
+    try:
+        now = layout.stop_request.read_text(encoding="utf-8").strip() == "now"
+    except FileNotFoundError:
+        now = False
+    if now:
+        scheduler.starting = False
+        scheduler.end_all("scheduler stop")
+        deadline = time.monotonic() + STOP_PATIENCE
+        waker = threading.Event()
+        while time.monotonic() < deadline:
+            tick = scheduler.tick()
+            if not scheduler.running(tick.look):
+                break
+            waker.wait(0.1)
+    layout.stop_request.unlink(missing_ok=True)
+    return 0
+
+
+def _dry_run(scheduler: Scheduler, say: Callable[[str], None]) -> int:
+    look = scheduler.observer.look()
+    config = scheduler.policy.current()
+    now = time.time()
+    plan = policy.plan(scheduler.snapshot(look, config, now), config, now)
+    for action in plan.actions:
+        say(f"would do: {type(action).__name__} {action.task}")
+    for task, decision in plan.decisions.items():
+        if decision.action is None:
+            say(f"{task}: {decision.waits}: {decision.text}")
+    return 0
+
+
+@contextlib.contextmanager
+def _locked(layout: Layout) -> Iterator[None]:
+    """One scheduler per root: filelock on `scheduler.lock`. Raises Conflict naming the one that runs."""
+    import filelock  # 38 ms, which only a scheduler pays
+
+    lock = filelock.FileLock(layout.scheduler_lock)
+    if not isinstance(lock, filelock.UnixFileLock):
+        raise UsageError("this file system has no flock: the scheduler cannot be sure to be the only one")
+    try:
+        lock.acquire(timeout=LOCK_PATIENCE)
+    except filelock.Timeout:
+        pid = _holder(layout)
+        raise Conflict(
+            f"another scheduler works on {layout.root}" + (f" (pid {pid})" if pid else ""),
+            "octopoid status shows what it does; octopoid stop asks it to leave",
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _holder(layout: Layout) -> str:
+    try:
+        return str(json.loads(layout.scheduler_pid.read_bytes())["pid"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+@contextlib.contextmanager
+def _announced(layout: Layout) -> Iterator[None]:
+    """`scheduler.pid`: for people, never read as truth; the lock is the truth."""
+    facts = {"pid": os.getpid(), "start_time": process.start_time(os.getpid()), "boot_id": process.boot_id()}
+    durable.write(layout.scheduler_pid, json.dumps(facts).encode(), sync=False)
+    try:
+        yield
+    finally:
+        layout.scheduler_pid.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _signals(flags: Flags) -> Iterator[None]:
+    before = {
+        number: signal.signal(number, flags.on_signal) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _watching(layout: Layout, flags: Flags) -> Iterator[None]:
+    """File events wake the loop: the queue folders, `run/`, the policy; not recursively, and not our own reads."""
+    from watchdog.events import FileSystemEventHandler
+    from watchdog.observers import Observer
+
+    class Handler(FileSystemEventHandler):
+        def on_any_event(self, event: Any) -> None:
+            if event.event_type in _INTERESTING:
+                flags.wake.set()
+
+    folders = [layout.folder(state) for state in (*ACTIVE, State.DONE)]
+    folders += [layout.run, layout.pause, layout.home, layout.roles]
+    observer = Observer()
+    for folder in folders:
+        if folder.is_dir():
+            with contextlib.suppress(OSError):  # no watches left: the glance each second still sees everything
+                observer.schedule(Handler(), str(folder), recursive=False)
+    try:
+        observer.start()
+    except OSError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        observer.stop()
+        observer.join()

@@ -1,0 +1,248 @@
+"""Entries → Ledger: every counter, the candidate, the verdicts, the cost. Pure, and the only place they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from octopoid.model import Entry, Feedback, Ledger, Outcome, Verdict
+
+BACKOFF_FIRST = 10.0
+BACKOFF_CAP = 300.0
+ENVIRONMENT_PAUSE = 30.0
+PROGRAMS = frozenset({"attempt", "gate", "landing"})
+"""Kinds in which a program runs, or the base is moved: open until they have an outcome."""
+
+RESETS = frozenset({"answer", "release", "reopen", "move", "reject"})
+"""A person's word gives a new budget (DESIGN §2)."""
+
+_SUCCESS_VERBS = frozenset({"submit", "advance"})
+
+
+def fold(entries: Iterable[Entry]) -> Ledger:
+    """What `entries` (in the order of their numbers) say. Never raises; empty entries give an empty Ledger."""
+    ledger = Ledger()
+    for entry in entries:
+        ledger = _STEPS.get(entry.opening.kind, _note)(ledger, entry)
+        ledger = _moves(ledger._replace(last=entry, next_number=entry.number + 1), entry)
+    return ledger
+
+
+def backoff(failures: int) -> float:
+    """Seconds to wait after the `failures`-th charged failure in a row: 10 s · 2ⁿ from n = 0, at most 5 min."""
+    return min(BACKOFF_CAP, BACKOFF_FIRST * 2.0 ** max(0, failures - 1)) if failures else 0.0
+
+
+def checks_verdict(ledger: Ledger, tree: str, key: str) -> Verdict | None:
+    """The newest answer of the checks about exactly this tree under exactly these commands."""
+    for verdict in reversed(ledger.verdicts):
+        if verdict.gate == "checks" and verdict.tree == tree and verdict.key == key:
+            return verdict
+    return None
+
+
+def candidate_verdict(ledger: Ledger, gate: str) -> Verdict | None:
+    """The newest answer of a role or a person about the present candidate."""
+    for verdict in reversed(ledger.verdicts):
+        if verdict.gate == gate and verdict.candidate == ledger.candidate:
+            return verdict
+    return None
+
+
+def checks_passed_once(ledger: Ledger, key: str) -> bool:
+    """The present candidate passed these checks on some tree: enough to ask the later gates, not enough to land."""
+    return any(
+        v.gate == "checks" and v.yes and v.candidate == ledger.candidate and v.key == key for v in ledger.verdicts
+    )
+
+
+def _note(ledger: Ledger, _entry: Entry) -> Ledger:
+    return ledger
+
+
+def _program(ledger: Ledger, entry: Entry) -> Ledger:
+    """What attempts, gates and landings have in common, then what is theirs."""
+    role = entry.opening.role
+    if entry.started and entry.opening.kind in ("attempt", "gate"):
+        ledger = ledger._replace(judged=entry.opening.kind == "gate")
+    if entry.started and role:
+        ledger = ledger._replace(tries={**ledger.tries, role: ledger.tries.get(role, 0) + 1})
+    outcome = entry.outcome
+    if outcome is None:
+        return ledger._replace(open=entry)
+    ledger = _costs(ledger._replace(open=None), outcome)
+    if outcome.verdict:
+        return _verdict(ledger, entry, outcome)
+    if not entry.started and entry.opening.kind != "landing":
+        return ledger
+    if outcome.class_ == "ok":
+        return _success(ledger, entry, outcome)
+    return _failure(ledger, entry, outcome)
+
+
+def _costs(ledger: Ledger, outcome: Outcome) -> Ledger:
+    if outcome.usage.usd is None:
+        return ledger
+    return ledger._replace(usd=(ledger.usd or 0.0) + outcome.usage.usd)
+
+
+def _success(ledger: Ledger, entry: Entry, outcome: Outcome) -> Ledger:
+    if entry.opening.kind == "landing":
+        return ledger._replace(landed=entry.opening.result_sha) if outcome.verb in ("land", "finish") else ledger
+    return ledger._replace(
+        candidate=outcome.candidate or ledger.candidate,
+        start_sha=outcome.start_sha,
+        policy=outcome.policy,
+        summary=outcome.summary or ledger.summary,
+        deaths=0,
+        rechecks=0,
+        retry_at=0.0,
+        reason="",
+        detail="",
+    )
+
+
+def _failure(ledger: Ledger, entry: Entry, outcome: Outcome) -> Ledger:
+    ledger = ledger._replace(
+        reason=outcome.reason, detail=outcome.detail, questions=outcome.questions or ledger.questions
+    )
+    if outcome.charged:
+        role = entry.opening.role
+        failures = ledger.charged.get(role, 0) + 1
+        text = outcome.feedback or outcome.detail
+        return ledger._replace(
+            charged={**ledger.charged, role: failures},
+            deaths=0,
+            retry_at=outcome.ended + backoff(failures),
+            feedback=(*ledger.feedback, Feedback(f"attempt {entry.opening.attempt}", text, outcome.ended)),
+        )
+    if outcome.class_ == "ours":
+        return ledger._replace(deaths=ledger.deaths + 1)
+    if outcome.class_ == "environment" and not outcome.breaker:
+        return ledger._replace(deaths=ledger.deaths + 1, retry_at=outcome.ended + ENVIRONMENT_PAUSE)
+    return ledger._replace(deaths=0)
+
+
+def _verdict(ledger: Ledger, entry: Entry, outcome: Outcome) -> Ledger:
+    opening = entry.opening
+    yes = outcome.verdict == "accept"
+    verdict = Verdict(
+        gate=opening.gate,
+        yes=yes,
+        candidate=opening.candidate,
+        tree=opening.tree,
+        key=opening.key,
+        at=outcome.ended,
+        by=opening.agent or opening.by,
+        entry=entry.number,
+        feedback=outcome.feedback,
+    )
+    again = opening.gate == "checks" and any(
+        v.gate == "checks" and v.candidate == opening.candidate for v in ledger.verdicts
+    )
+    ledger = ledger._replace(
+        verdicts=(*ledger.verdicts, verdict), deaths=0, retry_at=0.0, rechecks=ledger.rechecks + (1 if again else 0)
+    )
+    return ledger if yes or not outcome.verb else _refusal(ledger, opening.gate, opening.candidate, outcome)
+
+
+def _refusal(ledger: Ledger, gate: str, candidate: str, outcome: Outcome) -> Ledger:
+    return ledger._replace(
+        rounds=ledger.rounds + 1,
+        refused=ledger.refused | {candidate},
+        reason=outcome.reason,
+        detail=outcome.detail,
+        feedback=(*ledger.feedback, Feedback(gate, outcome.feedback or outcome.detail, outcome.ended)),
+    )
+
+
+def _approve(ledger: Ledger, entry: Entry) -> Ledger:
+    opening = entry.opening
+    yes = Verdict("human", True, opening.candidate, "", "", opening.at, opening.by, entry.number, opening.text)
+    return ledger._replace(verdicts=(*ledger.verdicts, yes))
+
+
+def _person_reject(ledger: Ledger, entry: Entry) -> Ledger:
+    opening = entry.opening
+    no = Verdict("human", False, opening.candidate, "", "", opening.at, opening.by, entry.number, opening.text)
+    return _reset(ledger, entry)._replace(
+        verdicts=(*ledger.verdicts, no),
+        refused=ledger.refused | {opening.candidate},
+        feedback=(*ledger.feedback, Feedback("human", opening.text, opening.at)),
+    )
+
+
+def _reset(ledger: Ledger, entry: Entry) -> Ledger:
+    """A person's word: budgets start anew, what was said stays."""
+    opening = entry.opening
+    ledger = ledger._replace(charged={}, rounds=0, deaths=0, rechecks=0, retry_at=0.0, reason="", detail="")
+    if opening.text and opening.kind in ("answer", "release", "reopen"):
+        ledger = ledger._replace(feedback=(*ledger.feedback, Feedback(opening.kind, opening.text, opening.at)))
+    if opening.kind == "answer":
+        ledger = ledger._replace(questions=())
+    if opening.kind == "move" and opening.to == "blocked":
+        ledger = ledger._replace(reason="parked", detail="moved into blocked by hand")
+    if ledger.expected == "done" and opening.to != "done":
+        ledger = ledger._replace(landed="", candidate="", start_sha="", policy=False)
+    return ledger
+
+
+def _block(ledger: Ledger, entry: Entry) -> Ledger:
+    outcome = entry.outcome
+    return ledger if outcome is None else ledger._replace(reason=outcome.reason, detail=outcome.detail)
+
+
+def _say(ledger: Ledger, entry: Entry) -> Ledger:
+    opening = entry.opening
+    return ledger._replace(feedback=(*ledger.feedback, Feedback("person", opening.text, opening.at)))
+
+
+def _moves(ledger: Ledger, entry: Entry) -> Ledger:
+    """Where the entries say that the file is, and a verb that lacks its `moved-…`."""
+    if "claimed" in entry.moved:
+        ledger = ledger._replace(expected="claimed")
+    if entry.opening.kind == "move":
+        ledger = ledger._replace(expected=entry.opening.to)
+    outcome = entry.outcome
+    if outcome is None or not outcome.verb:
+        return ledger
+    if outcome.enters in entry.moved:
+        return ledger._replace(expected=outcome.enters, unmoved=None)
+    return ledger._replace(unmoved=entry)
+
+
+_STEPS: dict[str, Callable[[Ledger, Entry], Ledger]] = {
+    "attempt": _program,
+    "gate": _program,
+    "landing": _program,
+    "finish": _program,
+    "approve": _approve,
+    "reject": _person_reject,
+    "answer": _reset,
+    "release": _reset,
+    "reopen": _reset,
+    "move": _reset,
+    "block": _block,
+    "say": _say,
+}
+
+
+class Spending(NamedTuple):
+    """What attempts cost on one day, and whether some of it is unknown."""
+
+    usd: float
+    unknown: int
+
+
+def spending(entries: Iterable[Entry], since: float) -> Spending:
+    """The cost of the entries that ended at or after `since` (seconds since the epoch)."""
+    usd, unknown = 0.0, 0
+    for entry in entries:
+        outcome = entry.outcome
+        if outcome is None or not entry.started or outcome.ended < since or not entry.opening.role:
+            continue
+        if outcome.usage.usd is None:
+            unknown += 1
+        else:
+            usd += outcome.usage.usd
+    return Spending(usd, unknown)

@@ -1,0 +1,232 @@
+"""The guards before anything starts, each with a name that `why` prints (DESIGN §7). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from octopoid import clock, gates
+from octopoid.look import settled_at, waiting_on
+from octopoid.model import Item, Task
+from octopoid.plans import Base, Guard, Snapshot
+from octopoid.settings import Agent, Config, Flow
+from octopoid.states import State
+
+
+class Load(NamedTuple):
+    """What runs already, counted before anything is started."""
+
+    agents: Mapping[str, int]
+    checks: int
+    provisional: int
+    slots: frozenset[int]
+
+    @property
+    def total(self) -> int:
+        """Agents of all pools."""
+        return sum(self.agents.values())
+
+    def with_agent(self, name: str, slot: int) -> Load:
+        """After one more start."""
+        counts = {**self.agents, name: self.agents.get(name, 0) + 1}
+        return self._replace(agents=counts, slots=self.slots | {slot})
+
+    def with_checks(self) -> Load:
+        """After one more run of checks."""
+        return self._replace(checks=self.checks + 1)
+
+
+class Scene(NamedTuple):
+    """What a decision about one task is made from. `now`: seconds since the epoch."""
+
+    snapshot: Snapshot
+    config: Config
+    now: float
+    load: Load
+
+
+def load_of(snapshot: Snapshot) -> Load:
+    """What is running, by agent."""
+    counts: dict[str, int] = {}
+    checks = 0
+    for item in snapshot.items:
+        entry = item.ledger.open
+        live = snapshot.live.get(item.id)
+        if entry is None or live is None or not live.held:
+            continue
+        if entry.opening.agent:
+            counts[entry.opening.agent] = counts.get(entry.opening.agent, 0) + 1
+        elif entry.opening.gate == "checks":
+            checks += 1
+    waiting = sum(1 for item in snapshot.items if item.state is State.PROVISIONAL)
+    return Load(counts, checks, waiting, snapshot.slots)
+
+
+def first_stop(chain: Iterable[Guard]) -> Guard | None:
+    """The first guard that does not let the task pass."""
+    return next((guard for guard in chain if not guard.ok), None)
+
+
+def before_claim(item: Item, scene: Scene) -> Iterator[Guard]:
+    """The guards between a task in `incoming` and its claim, in order, cheapest first, whether they pass or not.
+
+    Lazily: a tick stops at the first that does not pass, `why` prints them all.
+    """
+    yield not_paused(item, scene)
+    yield _settled(item, scene)
+    yield _valid(item)
+    task = item.task
+    if task is None or item.problem:
+        return
+    flow = gates.flow_of(task, scene.config)
+    yield _ready(task, scene)
+    yield _due(task, scene)
+    yield backed_off(item, scene)
+    yield _flow(task, flow)
+    if flow is None:
+        return
+    yield from pool(gates.role_of(task, flow), scene)
+    yield _room(scene)
+    yield _based(task, scene)
+    yield _money(scene)
+    yield _old(item)
+
+
+def before_review(role: str, item: Item, scene: Scene) -> Iterator[Guard]:
+    """The guards between a candidate and its reviewer."""
+    yield not_paused(item, scene)
+    yield backed_off(item, scene)
+    yield from pool(role, scene)
+
+
+def not_paused(item: Item, scene: Scene) -> Guard:
+    """Nothing that may start is paused, and every limit can be read."""
+    snapshot = scene.snapshot
+    if snapshot.closed:
+        return Guard("closed", False, snapshot.closed, "octopoid doctor")
+    if snapshot.pauses.all:
+        return Guard("paused", False, "everything is paused", "octopoid resume")
+    if item.id in snapshot.pauses.tasks:
+        return Guard("paused", False, "this task is paused", f"octopoid resume {item.id}")
+    return Guard("paused", True, "nothing is paused")
+
+
+def backed_off(item: Item, scene: Scene) -> Guard:
+    """The pause after a failure is over."""
+    until = item.ledger.retry_at
+    if until > scene.now:
+        text = f"waits until {clock.iso(until)} after: {item.ledger.detail}"
+        return Guard("backoff", False, text, f"octopoid retry {item.id}", until)
+    return Guard("backoff", True, "no backoff")
+
+
+def pool(role: str, scene: Scene) -> list[Guard]:
+    """The guards about agents: one exists, one is awake, one is free, the machine has room, its breaker is closed."""
+    agents = [agent for agent in scene.config.agents.values() if agent.role == role]
+    names = ", ".join(agent.name for agent in agents)
+    if not agents:
+        return [Guard("no agent", False, f"no agent in agents.yaml has the role {role}", "octopoid config check")]
+    chain = [Guard("no agent", True, f"role {role}: {names}")]
+    awake = [agent for agent in agents if agent.name not in scene.snapshot.pauses.agents]
+    if not awake:
+        return [*chain, Guard("paused", False, f"{names} is paused", f"octopoid resume --agent {agents[0].name}")]
+    load, limit = scene.load, scene.config.max_agents
+    room, free = sum(agent.instances for agent in awake), sum(_free(agent, load) for agent in awake)
+    chain.append(Guard("pool full", free > 0, f"{room - free} of {room} {role} agents are at work"))
+    chain.append(Guard("machine full", load.total < limit, f"{load.total} of {limit} agents are at work (max_agents)"))
+    return [*chain, _breaker(awake, scene)]
+
+
+def free_agent(role: str, scene: Scene) -> Agent | None:
+    """The first agent of the role that is awake, not full, and whose breaker lets one through."""
+    for agent in scene.config.agents.values():
+        awake = agent.role == role and agent.name not in scene.snapshot.pauses.agents
+        if awake and _free(agent, scene.load) and not _opens_at(agent, scene):
+            return agent
+    return None
+
+
+def free_slot(load: Load) -> int:
+    """The smallest number no running attempt on this root has."""
+    return next(number for number in range(len(load.slots) + 1) if number not in load.slots)
+
+
+def _settled(item: Item, scene: Scene) -> Guard:
+    until = settled_at(item)
+    if until > scene.now:
+        return Guard("not settled", False, "the file changed a moment ago; it may still be written", "", until)
+    return Guard("not settled", True, "the file is written completely")
+
+
+def _valid(item: Item) -> Guard:
+    if item.problem:
+        return Guard("invalid", False, str(item.problem), f"octopoid edit {item.id}")
+    return Guard("invalid", True, "the file is valid")
+
+
+def _ready(task: Task, scene: Scene) -> Guard:
+    missing = waiting_on(task, scene.snapshot.ids)
+    if missing:
+        return Guard("dependencies", False, f"waiting on {', '.join(missing)}", f"octopoid why {missing[0]}")
+    return Guard("dependencies", True, "every dependency is done" if task.depends_on else "depends on nothing")
+
+
+def _due(task: Task, scene: Scene) -> Guard:
+    if task.not_before > scene.now:
+        text = f"not before {clock.iso(task.not_before)}"
+        return Guard("not before", False, text, f"octopoid edit {task.id}", task.not_before)
+    return Guard("not before", True, "its start time is past" if task.not_before else "no start time is set")
+
+
+def _flow(task: Task, flow: Flow | None) -> Guard:
+    if flow is None:
+        return Guard("no flow", False, f"there is no flow {task.flow}", f"octopoid edit {task.id}")
+    return Guard("no flow", True, f"flow {flow.name}")
+
+
+def _free(agent: Agent, load: Load) -> int:
+    return max(0, agent.instances - load.agents.get(agent.name, 0))
+
+
+def _breaker(awake: list[Agent], scene: Scene) -> Guard:
+    closed = [agent for agent in awake if not _opens_at(agent, scene)]
+    if closed:
+        return Guard("breaker", True, "no breaker is open")
+    first = min(awake, key=lambda agent: _opens_at(agent, scene))
+    breaker = scene.snapshot.breakers[f"agent:{first.name}"]
+    text = f"{breaker.why}; tried again at {clock.iso(breaker.until)}"
+    return Guard("breaker", False, text, f"octopoid resume --agent {first.name}", breaker.until)
+
+
+def _opens_at(agent: Agent, scene: Scene) -> float:
+    """0 when the agent may start; else when it may: after `until` one probe goes out at a time."""
+    breaker = scene.snapshot.breakers.get(f"agent:{agent.name}")
+    if breaker is None:
+        return 0.0
+    return breaker.until if breaker.until > scene.now or scene.load.agents.get(agent.name, 0) else 0.0
+
+
+def _room(scene: Scene) -> Guard:
+    limit, waiting = scene.config.limits.max_provisional, scene.load.provisional
+    text = f"{waiting} of {limit} tasks wait for their gates (max_provisional)"
+    return Guard("provisional full", not limit or waiting < limit, text, "octopoid status")
+
+
+def _based(task: Task, scene: Scene) -> Guard:
+    name = gates.base_of(task, scene.config)
+    base = scene.snapshot.bases.get(name, Base(name, None))
+    if base.sha is None:
+        return Guard("no base", False, f"there is no branch {name or '(none is set)'} with a commit", "git branch")
+    return Guard("no base", True, f"base {name}")
+
+
+def _money(scene: Scene) -> Guard:
+    limit, spent = scene.config.limits.usd_per_day, scene.snapshot.usd_today
+    if limit and spent >= limit:
+        text = f"${spent:.2f} of ${limit:.2f} are spent today (usd_per_day)"
+        return Guard("budget", False, text, "octopoid config check")
+    return Guard("budget", True, "money is left" if limit else "no limit for the day")
+
+
+def _old(item: Item) -> Guard:
+    return Guard("old attempt", item.ledger.open is None, "nothing of an earlier attempt runs")

@@ -1,0 +1,133 @@
+"""Getting verified work onto the base branch: write down the intent, move the base, then ask git (DESIGN §8).
+
+`landing.json`, with `refs/octopoid/<id>` keeping the commit, is written before the base moves. Whatever happens after
+that, one question decides: is the result an ancestor of the base?
+"""
+
+from __future__ import annotations
+
+import json
+from typing import NamedTuple
+
+from octopoid import attempts, git, lifecycle, merging
+from octopoid.errors import GitError
+from octopoid.layout import Layout
+from octopoid.model import Entry, Item, Opening, Outcome
+from octopoid.plans import Projection
+
+WAITS = {
+    "dirty": "your checkout has uncommitted changes in files that this work touches: commit or stash them",
+    "rebase": "a rebase is in progress in your checkout: finish it",
+    "merge": "a merge is in progress in your checkout: finish it",
+    "cherry-pick": "a cherry-pick is in progress in your checkout: finish it",
+    "bisect": "a bisect is in progress in your checkout: finish it",
+    "lock": "git is at work in your checkout (index.lock is there)",
+    "index.lock": "git is at work in your checkout (index.lock is there)",
+}
+"""Why the base cannot move now, for a person. Nothing of theirs is touched."""
+
+
+class Landed(NamedTuple):
+    """How it went. `waits`: why it must wait for the user's checkout; both empty/False: the base moved meanwhile."""
+
+    done: bool
+    waits: str = ""
+
+
+def land(layout: Layout, item: Item, base: str, projection: Projection, now: float) -> Landed:
+    """Write down the intent and try to move `base` to the result, once."""
+    opening = Opening(
+        kind="landing",
+        at=now,
+        base=base,
+        base_sha=projection.onto,
+        candidate=item.ledger.candidate,
+        tree=projection.tree,
+        onto=projection.onto,
+        result_sha=projection.result_sha,
+    )
+    record = {"base_before": projection.onto, "candidate": item.ledger.candidate, "result_sha": projection.result_sha}
+    merging.keep_ref(layout.root, item.id, projection.result_sha)
+    with lifecycle.landing_lock(layout, base):
+        files = {"landing.json": json.dumps(record).encode()}
+        begun = attempts.begin(layout, item.id, opening, files)
+        entry = Entry(begun.number, opening)
+        return _advance(layout, item, entry, now)
+
+
+def resume(layout: Layout, item: Item, entry: Entry, now: float) -> Landed:
+    """Go on with a landing that was written down: after a crash, or when the user's checkout is free again."""
+    with lifecycle.landing_lock(layout, entry.opening.base):
+        return _advance(layout, item, entry, now)
+
+
+def finish(layout: Layout, item: Item, detail: str, publish: str, now: float) -> None:
+    """Every gate said yes and the base has nothing to get; `publish`: the commit for branch `octopoid/<id>`, or ""."""
+    if publish:
+        merging.publish_branch(layout.root, item.id, publish)
+    outcome = Outcome(
+        "finish",
+        "ok",
+        False,
+        "",
+        detail,
+        now,
+        candidate=item.ledger.candidate,
+        summary=_story(item, detail),
+        verb="finish",
+        leaves="provisional",
+        enters="done",
+    )
+    lifecycle.record(layout, item.id, Opening("finish", now, result_sha=publish), outcome, now)
+
+
+def _advance(layout: Layout, item: Item, entry: Entry, now: float) -> Landed:
+    opening = entry.opening
+    result = opening.result_sha
+    if not _has(layout, opening):
+        moved = merging.advance(layout.root, base=opening.base, old=opening.onto, new=result)
+        if not moved.done and moved.waits == "moved":
+            _give_up(layout, item.id, entry, now)
+            return Landed(False)
+        if not moved.done:
+            waits = f"{WAITS.get(moved.waits, moved.waits)}" + (f" ({moved.detail})" if moved.detail else "")
+            attempts.note_waits(layout, item.id, entry.number, waits)
+            return Landed(False, waits)
+        if not _has(layout, opening):
+            raise GitError(("merge", "--ff-only", result), 0, f"{opening.base} does not contain {result} afterwards")
+    detail = f"landed on {opening.base} as {result[:12]}"
+    outcome = Outcome(
+        "landing",
+        "ok",
+        False,
+        "",
+        detail,
+        now,
+        base_sha=opening.onto,
+        candidate=opening.candidate,
+        summary=_story(item, detail),
+        verb="land",
+        leaves="provisional",
+        enters="done",
+    )
+    lifecycle.settle(layout, item.id, entry.number, outcome, now)
+    return Landed(True)
+
+
+def _has(layout: Layout, opening: Opening) -> bool:
+    """Does the base contain the result? A file read where the base is exactly there, git otherwise."""
+    at = git.branch_sha(layout.root, opening.base)
+    if at == opening.result_sha:
+        return True
+    return at is not None and at != opening.onto and git.is_ancestor(layout.root, opening.result_sha, at)
+
+
+def _give_up(layout: Layout, task: str, entry: Entry, now: float) -> None:
+    """The base moved: this landing is over, the next one starts from the new base."""
+    outcome = Outcome("landing", "ok", False, "moved", f"{entry.opening.base} moved meanwhile", now)
+    attempts.close(layout, task, entry.number, outcome)
+
+
+def _story(item: Item, detail: str) -> str:
+    """What the result section of the task file says."""
+    return "\n\n".join(part for part in (item.ledger.summary, detail) if part)

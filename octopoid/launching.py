@@ -1,0 +1,302 @@
+"""Starting things: the entry with its lock and its steps, the claim, then the supervisor (DESIGN §5).
+
+The order makes every crash harmless: an entry without `pid` never started, a claim without one is released.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from octopoid import attempts, durable, lifecycle, process, prompts, store
+from octopoid.adapters import ADAPTERS
+from octopoid.errors import LostRace
+from octopoid.gates import checks_key, role_of
+from octopoid.layout import Layout
+from octopoid.model import Item, Opening, Task
+from octopoid.plans import Projection
+from octopoid.settings import Agent, Check, Config, Flow
+
+ENVIRONMENT = frozenset(
+    """
+    PATH HOME USER LOGNAME SHELL LANG LANGUAGE TERM TZ TMPDIR XDG_RUNTIME_DIR XDG_CONFIG_HOME XDG_CACHE_HOME
+    XDG_DATA_HOME XDG_STATE_HOME GIT_CONFIG_GLOBAL GIT_CONFIG_SYSTEM GIT_CONFIG_NOSYSTEM GIT_AUTHOR_NAME
+    GIT_AUTHOR_EMAIL GIT_COMMITTER_NAME GIT_COMMITTER_EMAIL HTTP_PROXY HTTPS_PROXY NO_PROXY ALL_PROXY http_proxy
+    https_proxy no_proxy all_proxy SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE CURL_CA_BUNDLE NODE_EXTRA_CA_CERTS
+    """.split()
+)
+"""What every step gets of the scheduler's environment, with `LC_*`; the rest only when `env:` names it (DESIGN §5)."""
+
+
+class Site(NamedTuple):
+    """Where and with what attempts are started. `env`: the scheduler's own environment."""
+
+    layout: Layout
+    config: Config
+    env: Mapping[str, str]
+
+    def worktree(self, task: str) -> Path:
+        """The worktree of a task."""
+        return worktrees_folder(self.layout, self.config) / task
+
+
+class Started(NamedTuple):
+    """A supervisor that was started."""
+
+    task: str
+    number: int
+    pid: int
+
+
+def worktrees_folder(layout: Layout, config: Config) -> Path:
+    """Where this root's worktrees are: `.octopoid/worktrees`, or what `worktrees: {dir: …}` says."""
+    wanted = config.worktrees.dir
+    return (layout.root / Path(wanted).expanduser()) if wanted else layout.home / "worktrees"
+
+
+def start_attempt(
+    site: Site,
+    item: Item,
+    flow: Flow,
+    agent: Agent,
+    slot: int,
+    base: str,
+    base_sha: str,
+    reuse: Path | None,
+    now: float,
+) -> Started:
+    """Claim the task and start `agent` on it. Raises LostRace when the file moved meanwhile: nothing is left behind."""
+    task = _task(item)
+    role = role_of(task, flow)
+    opening = Opening(
+        kind="attempt",
+        at=now,
+        role=role,
+        agent=agent.name,
+        adapter=agent.adapter,
+        stage=flow.stages[0].name,
+        attempt=item.ledger.tries.get(role, 0) + 1,
+        base=base,
+        base_sha=base_sha,
+        slot=slot,
+    )
+    begun = attempts.begin(site.layout, item.id, opening, _files(site, item), locked=True)
+    try:
+        lifecycle.claim(site.layout, item.id, begun.number, agent.name, now)
+    except LostRace:
+        _abandon(begun)
+        raise
+    worktree = site.worktree(item.id)
+    prompt = _prompt(site, item, opening, begun.path)
+    steps = [_prepare(site, worktree, base_sha, reuse, begun.path)]
+    if item.ledger.judged and item.ledger.candidate:
+        steps.append(_check_out(site, worktree, item.ledger.candidate))
+    steps += _setup(site, worktree)
+    steps.append(_agent(site, agent, opening, begun.path, worktree, prompt))
+    steps.append(
+        _call(
+            "commit",
+            "collect",
+            root=str(site.layout.root),
+            worktree=str(worktree),
+            base_sha=base_sha,
+            facts=str(begun.path / "facts.json"),
+            result=str(begun.path / "result.json"),
+            message=task.title,
+            commit=True,
+            task=item.id,
+            attempt=str(opening.attempt),
+        )
+    )
+    return _start(site, item.id, begun, steps, _environment(site, item, opening, begun.path, agent.env))
+
+
+def start_checks(site: Site, item: Item, checks: tuple[Check, ...], projection: Projection, now: float) -> Started:
+    """Run the checks and criteria of a task on the tree that would land."""
+    opening = Opening(
+        kind="gate",
+        at=now,
+        gate="checks",
+        candidate=item.ledger.candidate,
+        onto=projection.onto,
+        tree=projection.tree,
+        key=checks_key(checks),
+        result_sha=projection.result_sha,
+    )
+    begun = attempts.begin(site.layout, item.id, opening, _files(site, item), locked=True)
+    worktree = site.worktree(item.id)
+    steps = [_prepare(site, worktree, projection.result_sha, None, begun.path)]
+    steps.append(_check_out(site, worktree, projection.result_sha))
+    steps += _setup(site, worktree)
+    for check in checks:
+        argv = ["sh", "-c", check.run] if isinstance(check.run, str) else list(check.run)
+        steps.append(_step(f"check:{check.name}", argv, str(worktree), timeout=check.timeout))
+    return _start(site, item.id, begun, steps, _environment(site, item, opening, begun.path, ()))
+
+
+def start_review(site: Site, item: Item, agent: Agent, slot: int, base: str, base_sha: str, now: float) -> Started:
+    """Ask a reviewing role about the candidate."""
+    opening = Opening(
+        kind="gate",
+        at=now,
+        role=agent.role,
+        agent=agent.name,
+        adapter=agent.adapter,
+        gate=agent.role,
+        attempt=item.ledger.tries.get(agent.role, 0) + 1,
+        base=base,
+        base_sha=base_sha,
+        candidate=item.ledger.candidate,
+        slot=slot,
+    )
+    begun = attempts.begin(site.layout, item.id, opening, _files(site, item), locked=True)
+    worktree, candidate = site.worktree(item.id), item.ledger.candidate
+    prompt = _prompt(site, item, opening, begun.path)
+    facts = str(begun.path / "facts.json")
+    root = str(site.layout.root)
+    steps = [
+        _prepare(site, worktree, candidate, None, begun.path),
+        _check_out(site, worktree, candidate),
+        *_setup(site, worktree),
+        _agent(site, agent, opening, begun.path, worktree, prompt),
+        {
+            **_call("restore", "restore", root=root, worktree=str(worktree), commit=candidate, facts=facts),
+            "always": True,
+        },
+    ]
+    return _start(site, item.id, begun, steps, _environment(site, item, opening, begun.path, agent.env))
+
+
+def _task(item: Item) -> Task:
+    if item.task is None:
+        raise LostRace(f"{item.id} is not valid any more")
+    return item.task
+
+
+def _files(site: Site, item: Item) -> dict[str, bytes]:
+    """A copy of the task as it was when this started: what the agent is told, and evidence later."""
+    return {"task.md": store.read(item.path)}
+
+
+def _abandon(begun: attempts.Begun) -> None:
+    if begun.lock is not None:
+        os.close(begun.lock)
+
+
+def _start(
+    site: Site, task: str, begun: attempts.Begun, steps: list[dict[str, Any]], env: Mapping[str, str]
+) -> Started:
+    record = {"task": task, "grace": site.config.grace, "steps": steps}
+    durable.write(begun.path / "steps.json", json.dumps(record).encode(), sync=False)
+    assert begun.lock is not None
+    try:
+        pid = process.start_runner(str(begun.path), env=env, lock_fd=begun.lock)
+    finally:
+        os.close(begun.lock)  # never LOCK_UN: the lock belongs to the runner and its steps now
+    return Started(task, begun.number, pid)
+
+
+def _prompt(site: Site, item: Item, opening: Opening, entry: Path) -> Path:
+    role = site.config.roles[opening.role]
+    flow = site.config.flows[_task(item).flow]
+    text = prompts.render(
+        role,
+        prompts.Prompt(
+            task=_task(item),
+            stage=opening.stage or opening.gate,
+            attempt=opening.attempt,
+            base=opening.base,
+            base_sha=opening.base_sha,
+            result_file=str(entry / "result.json"),
+            candidate=opening.candidate,
+            artifacts=str(site.layout.artifacts(item.id)),
+            feedback=item.ledger.feedback,
+            checks=site.config.checks if "checks" in flow.gates else (),
+            notes=(item.ledger.summary,) if item.ledger.summary else (),
+        ),
+    )
+    path = entry / "prompt.md"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _environment(site: Site, item: Item, opening: Opening, entry: Path, named: tuple[str, ...]) -> dict[str, str]:
+    env = {
+        name: value
+        for name, value in site.env.items()
+        if name in ENVIRONMENT or name in named or name.startswith("LC_")
+    }
+    env.update(
+        OCTOPOID_ROOT=str(site.layout.root),
+        OCTOPOID_WAKE=str(site.layout.wake),
+        OCTOPOID_TASK_ID=item.id,
+        OCTOPOID_TASK_FILE=str(entry / "task.md"),
+        OCTOPOID_PROMPT_FILE=str(entry / "prompt.md"),
+        OCTOPOID_RESULT_FILE=str(entry / "result.json"),
+        OCTOPOID_ARTIFACTS=str(site.layout.artifacts(item.id)),
+        OCTOPOID_ROLE=opening.role,
+        OCTOPOID_STAGE=opening.stage or opening.gate,
+        OCTOPOID_ATTEMPT=str(opening.attempt),
+        OCTOPOID_ATTEMPT_DIR=str(entry),
+        OCTOPOID_BASE_SHA=opening.base_sha or opening.onto,
+        OCTOPOID_SLOT=str(max(0, opening.slot)),
+    )
+    return env
+
+
+def _agent(site: Site, agent: Agent, opening: Opening, entry: Path, worktree: Path, prompt: Path) -> dict[str, Any]:
+    adapter, role = ADAPTERS[agent.adapter], site.config.roles[opening.role]
+    site.layout.artifacts(entry.parent.name).mkdir(exist_ok=True)
+    launch = adapter.launch(agent, role, entry, prompt, site.layout.root)
+    step = _step("agent", list(launch.argv), str(worktree), timeout=agent.timeout)
+    env = dict(launch.env)
+    return {**step, "stdin": launch.stdin or str(prompt), "silence": agent.silence, "env": env}
+
+
+def _prepare(site: Site, worktree: Path, base_sha: str, reuse: Path | None, entry: Path) -> dict[str, Any]:
+    return _call(
+        "worktree",
+        "prepare",
+        root=str(site.layout.root),
+        worktree=str(worktree),
+        base_sha=base_sha,
+        reuse=str(reuse) if reuse else "",
+        facts=str(entry / "start.json"),
+        include=(site.layout.root / ".worktreeinclude").exists(),
+    )
+
+
+def _check_out(site: Site, worktree: Path, commit: str) -> dict[str, Any]:
+    return _call("checkout", "check_out", root=str(site.layout.root), worktree=str(worktree), commit=commit)
+
+
+def _setup(site: Site, worktree: Path) -> list[dict[str, Any]]:
+    """The user's setup command, in a worktree that is new or was reused: `prepare` removes the stamp there."""
+    command = site.config.worktrees.setup
+    if not command:
+        return []
+    stamp = str(site.layout.run / "setup" / worktree.name)
+    argv = ["sh", "-c", command] if isinstance(command, str) else list(command)
+    step = _step("setup", argv, str(worktree), timeout=site.config.worktrees.setup_timeout)
+    return [{**step, "unless": stamp, "stamp": stamp}]
+
+
+def _call(name: str, function: str, **arguments: str | bool) -> dict[str, Any]:
+    return {**_step(name, None, "/"), "call": f"octopoid.workspace:{function}", "args": arguments}
+
+
+def _step(name: str, argv: list[str] | None, cwd: str, timeout: float = 0.0) -> dict[str, Any]:
+    return {
+        "name": name,
+        "argv": argv,
+        "call": None,
+        "args": {},
+        "cwd": cwd,
+        "stdin": None,
+        "timeout": timeout,
+        "silence": 0.0,
+        "always": False,
+    }

@@ -1,0 +1,169 @@
+"""The map of the disk: from the root to every path. No other module joins these names (DESIGN §2)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from octopoid.errors import NotFound, UsageError
+from octopoid.states import State
+
+FOLDER = ".octopoid"
+
+
+class Layout(NamedTuple):
+    """Every path of one root. `root` is the main worktree of the user's repository, absolute."""
+
+    root: Path
+
+    @property
+    def home(self) -> Path:
+        return self.root / FOLDER
+
+    @property
+    def agents_yaml(self) -> Path:
+        return self.home / "agents.yaml"
+
+    @property
+    def roles(self) -> Path:
+        return self.home / "roles"
+
+    @property
+    def flows(self) -> Path:
+        return self.home / "flows"
+
+    @property
+    def queue(self) -> Path:
+        return self.home / "queue"
+
+    def folder(self, state: State) -> Path:
+        return self.queue / state.value
+
+    def task_file(self, state: State, task: str) -> Path:
+        return self.queue / state.value / f"{task}.md"
+
+    @property
+    def moving(self) -> Path:
+        """Where a move that also writes does its writing; a file's name there is `<from>.<id>.md`."""
+        return self.queue / ".moving"
+
+    @property
+    def attempts(self) -> Path:
+        return self.home / "attempts"
+
+    def entries(self, task: str) -> Path:
+        return self.attempts / task
+
+    def entry(self, task: str, number: int) -> Path:
+        return self.attempts / task / f"{number:03d}"
+
+    def artifacts(self, task: str) -> Path:
+        return self.attempts / task / "artifacts"
+
+    @property
+    def run(self) -> Path:
+        return self.home / "run"
+
+    @property
+    def scheduler_lock(self) -> Path:
+        return self.run / "scheduler.lock"
+
+    @property
+    def scheduler_pid(self) -> Path:
+        return self.run / "scheduler.pid"
+
+    @property
+    def last_tick(self) -> Path:
+        return self.run / "last_tick"
+
+    @property
+    def wake(self) -> Path:
+        return self.run / "wake"
+
+    @property
+    def last_good(self) -> Path:
+        return self.run / "last-good"
+
+    @property
+    def breakers(self) -> Path:
+        return self.run / "breakers.json"
+
+    @property
+    def pause(self) -> Path:
+        return self.run / "pause"
+
+    @property
+    def landing_locks(self) -> Path:
+        return self.run / "landing"
+
+    @property
+    def stop_request(self) -> Path:
+        """Present while a person's `stop` waits for the scheduler to leave."""
+        return self.run / "stop"
+
+    @property
+    def scheduler_log(self) -> Path:
+        return self.run / "scheduler.log"
+
+    @property
+    def events(self) -> Path:
+        return self.home / "events.jsonl"
+
+    def short(self, path: Path) -> str:
+        """`path` as a person would type it from the root."""
+        try:
+            return str(path.relative_to(self.root))
+        except ValueError:
+            return str(path)
+
+
+def main_worktree(start: Path) -> Path | None:
+    """The main worktree of the repository that `start` is in, or None outside any repository.
+
+    Reads `.git` and `commondir` itself: a git process would cost `status` more than all its other reading. Source for
+    both files: gitrepository-layout(5). Raises UsageError for a bare repository, which has no main worktree.
+    """
+    for folder in (start, *start.parents):
+        dotgit = folder / ".git"
+        if dotgit.is_dir():
+            return folder
+        if dotgit.is_file():
+            text = dotgit.read_text(encoding="utf-8", errors="surrogateescape").strip()
+            gitdir = (folder / text.removeprefix("gitdir:").strip()).resolve()
+            try:
+                common = gitdir / (gitdir / "commondir").read_text(encoding="utf-8").strip()
+            except FileNotFoundError:
+                return folder  # a submodule, or a repository with a separate git directory
+            common = common.resolve()
+            if common.name != ".git":
+                raise UsageError(
+                    f"{folder} is a worktree of a bare repository ({common}): there is no main worktree to work from",
+                    "clone the repository with a working tree and run octopoid there",
+                )
+            return common.parent
+    return None
+
+
+def worktree_of(start: Path) -> Path | None:
+    """The top of the worktree `start` is in (main or linked), or None."""
+    for folder in (start, *start.parents):
+        if (folder / ".git").exists():
+            return folder
+    return None
+
+
+def find_root(cwd: Path, override: str | None) -> Layout:
+    """The layout of the repository at `cwd`, or of `override` (`--root`, `OCTOPOID_ROOT`).
+
+    Raises NotFound where there is no `.octopoid` folder; the hint says how to make one.
+    """
+    start = (cwd / override) if override else cwd
+    root = main_worktree(Path(os.path.realpath(start)))
+    if root is None:
+        raise NotFound(
+            f"{start} is not inside a git repository", "run `git init` there, or name a repository with --root"
+        )
+    if not (root / FOLDER).is_dir():
+        raise NotFound(f"{root} has no {FOLDER} folder", "run `octopoid init` there first")
+    return Layout(root)

@@ -1,0 +1,281 @@
+"""One function per verb: evidence → section → rename → marker → journal, in this order (DESIGN §4).
+
+A kill anywhere leaves either nothing, or evidence that `heal` finishes. Every function names the folder the task
+leaves; the file not being there is a lost race, said aloud.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from octopoid import attempts, journal, locks, sections, steer, store
+from octopoid.errors import Conflict, NotFound, UsageError
+from octopoid.fold import fold
+from octopoid.layout import Layout
+from octopoid.model import Entry, Ledger, Opening, Outcome
+from octopoid.states import SATISFYING, TRANSITIONS, State
+
+LANDING_WAIT = 30.0
+"""Seconds a person's command waits for a landing that is under way."""
+
+_REASONS = {
+    "question": "answer below, or with: octopoid answer {id} -m TEXT",
+    "failed": "look at `octopoid log {id}`, mend what is wrong, then: octopoid retry {id}",
+    "rejected": "look at `octopoid diff {id}` and the feedback, then: octopoid retry {id}",
+    "conflict": "the work no longer fits the base branch; say more in the task, then: octopoid retry {id}",
+    "budget": "raise the limit in agents.yaml, then: octopoid retry {id}",
+    "dependency": "remove the dependency from the front matter, then: octopoid retry {id}",
+    "parked": "when it may go on: octopoid retry {id}",
+}
+
+
+def enqueue(layout: Layout, task: str, data: bytes, now: float, by: str = "person") -> Path:
+    """Put a new task into `incoming`; durable when this returns. Raises Conflict when the id is taken."""
+    path = store.add(layout, task, data, mtime=now - store.SETTLE)
+    journal.append(layout, journal.Event(now, "enqueue", task, "", State.INCOMING.value, by))
+    steer.wake(layout)
+    return path
+
+
+def settle(layout: Layout, task: str, number: int, outcome: Outcome, now: float) -> State | None:
+    """Close entry `number` with `outcome` and make the move it carries. The state entered, None without a move."""
+    attempts.close(layout, task, number, outcome)
+    if not outcome.verb:
+        return None
+    return carry(layout, task, number, outcome, now)
+
+
+def carry(layout: Layout, task: str, number: int, outcome: Outcome, now: float, by: str = "scheduler") -> State:
+    """Make the move that a closed entry carries: section, rename, marker, journal. Also what healing repeats."""
+    leaves = State(outcome.leaves)
+    entered = store.move(layout, task, outcome.verb, leaves, _section(task, outcome))
+    attempts.mark_moved(layout, task, number, entered.value)
+    _log(layout, now, outcome.verb, task, leaves, entered, by, number, outcome.detail)
+    return entered
+
+
+def block(layout: Layout, task: str, leaves: State, reason: str, detail: str, now: float) -> None:
+    """A person is needed: `reason` is the word, `detail` the sentence."""
+    outcome = Outcome("block", "", False, reason, detail, now, verb="block", leaves=leaves.value, enters="blocked")
+    record(layout, task, Opening("block", now), outcome, now)
+
+
+def record(layout: Layout, task: str, opening: Opening, outcome: Outcome, now: float) -> None:
+    """An entry that is closed from the start: a refusal or a finish that needs no run, with the move it carries."""
+    begun = attempts.begin(layout, task, opening, outcome=outcome)
+    carry(layout, task, begun.number, outcome, now, by=opening.by)
+
+
+def give_back(layout: Layout, task: str, leaves: State, detail: str, now: float) -> None:
+    """Put a file back into `incoming` that cannot be where a person's `mv` put it (DESIGN §3)."""
+    outcome = Outcome("move", "", False, "", detail, now, verb="return", leaves=leaves.value, enters="incoming")
+    record(layout, task, Opening("move", now, by="person", to=leaves.value), outcome, now)
+
+
+def note_move(layout: Layout, task: str, leaves: str, enters: State, now: float) -> None:
+    """Record a person's `mv`, which was made already. Budgets start anew."""
+    detail = f"moved by hand from {leaves} to {enters.value}"
+    begun = attempts.begin(layout, task, Opening("move", now, by="person", to=enters.value))
+    _log_plain(layout, now, "move", task, leaves, enters.value, "person", begun.number, detail)
+
+
+def claim(layout: Layout, task: str, number: int, agent: str, now: float) -> None:
+    """The one rename that makes a task ours. Raises LostRace when it is not in `incoming` any more."""
+    entered = store.move(layout, task, "claim", State.INCOMING)
+    attempts.mark_moved(layout, task, number, entered.value)
+    _log(layout, now, "claim", task, State.INCOMING, entered, "scheduler", number, agent)
+
+
+def approve(layout: Layout, task: str, ledger: Ledger, text: str, now: float) -> None:
+    """A person's yes about the present candidate. Raises Conflict when there is none that waits for it."""
+    state, _ = _where(layout, task)
+    if state is not State.PROVISIONAL or not ledger.candidate:
+        raise Conflict(f"{task} is in {state.value}: there is no candidate to approve", f"octopoid why {task}")
+    opening = Opening("approve", now, by="person", gate="human", candidate=ledger.candidate, text=text)
+    begun = attempts.begin(layout, task, opening)
+    _log_plain(layout, now, "approve", task, "", "", "person", begun.number, text)
+    steer.wake(layout)
+
+
+def reject(layout: Layout, task: str, base: str, text: str, now: float) -> None:
+    """A person's no about the present candidate: back to `incoming` with the reason; budgets start anew."""
+    with landing_lock(layout, base):
+        state, ledger = _where(layout, task)[0], ledger_of(layout, task)
+        if state is not State.PROVISIONAL or not ledger.candidate:
+            raise Conflict(f"{task} is in {state.value}: there is no candidate to reject", f"octopoid why {task}")
+        opening = Opening("reject", now, by="person", gate="human", candidate=ledger.candidate, text=text)
+        _person_move(layout, task, opening, "reject", state, text, now, feedback=text)
+
+
+def release(layout: Layout, task: str, base: str, text: str, now: float) -> None:
+    """A person's `retry`: back to `incoming` with a new budget.
+
+    In `incoming` only the budget and the backoff start anew. A running attempt is ended by the scheduler, which finds
+    its task in `incoming`.
+    """
+    with landing_lock(layout, base):
+        state = _where(layout, task)[0]
+        opening = Opening("release", now, by="person", text=text, to="incoming")
+        if state is State.INCOMING:
+            begun = attempts.begin(layout, task, opening)
+            _log_plain(layout, now, "release", task, state.value, state.value, "person", begun.number, text)
+        elif state in TRANSITIONS["release"].leaves:
+            _person_move(layout, task, opening, "release", state, text, now)
+        else:
+            raise Conflict(f"{task} is in {state.value}", _way_back(task, state))
+    steer.wake(layout)
+
+
+def answer(layout: Layout, task: str, pairs: tuple[tuple[str, str], ...], now: float) -> None:
+    """A person's answers to the agent's questions: back to `incoming`. Raises Conflict when nothing was asked."""
+    state, ledger = _where(layout, task)[0], ledger_of(layout, task)
+    if state is not State.BLOCKED or ledger.reason != "question":
+        raise Conflict(f"{task} is in {state.value} and asks nothing", f"octopoid why {task}")
+    text = "\n\n".join(f"Question: {question}\nAnswer: {reply}" for question, reply in pairs)
+    opening = Opening("answer", now, by="person", text=text, to="incoming")
+    _person_move(layout, task, opening, "release", state, "answered", now)
+
+
+def reopen(layout: Layout, task: str, text: str, now: float) -> None:
+    """Done, but not to a person's liking: back to `incoming`. What landed stays landed."""
+    state = _where(layout, task)[0]
+    if state is not State.DONE:
+        raise Conflict(f"{task} is in {state.value}, not in done", f"octopoid show {task}")
+    _person_move(
+        layout, task, Opening("reopen", now, by="person", text=text, to="incoming"), "reopen", state, text, now
+    )
+
+
+def cancel(layout: Layout, task: str, base: str, now: float) -> State:
+    """Off to `archive/cancelled`; one rename. The caller ends the attempt. Returns the folder it left."""
+    with landing_lock(layout, base):
+        state, _ = _where(layout, task)
+        if state not in TRANSITIONS["cancel"].leaves:
+            raise Conflict(f"{task} is in {state.value}", _way_back(task, state))
+        store.move(layout, task, "cancel", state)
+        _log(layout, now, "cancel", task, state, State.CANCELLED, "person", 0, "")
+    steer.wake(layout)
+    return state
+
+
+def archive(layout: Layout, task: str, now: float) -> None:
+    """Done and out of sight; still satisfies dependents."""
+    store.move(layout, task, "archive", State.DONE)
+    _log(layout, now, "archive", task, State.DONE, State.ARCHIVED, "person", 0, "")
+
+
+def heal(layout: Layout, task: str, state: State, entry: Entry, now: float) -> bool:
+    """Finish the verb of a closed entry that lacks its `moved-…`. False: a person moved the file meanwhile."""
+    outcome = entry.outcome
+    if outcome is None or not outcome.verb:
+        return False
+    if state is State(outcome.enters):
+        attempts.mark_moved(layout, task, entry.number, outcome.enters)
+        _log(layout, now, outcome.verb, task, State(outcome.leaves), state, "healing", entry.number, outcome.detail)
+        return True
+    if state is State(outcome.leaves):
+        carry(layout, task, entry.number, outcome, now, by="healing")
+        return True
+    attempts.mark_moved(layout, task, entry.number, outcome.enters)
+    return False
+
+
+def landing_lock(layout: Layout, base: str) -> locks.Waiting:
+    """Held while a base branch is about to move, and by a person's verbs that would take the work away."""
+    layout.landing_locks.mkdir(parents=True, exist_ok=True)
+    return locks.waiting(layout.landing_locks / f"{base.replace('/', '%')}.lock", LANDING_WAIT)
+
+
+def ledger_of(layout: Layout, task: str) -> Ledger:
+    """The fold of what is on disk now. Raises Invalid."""
+    return fold(attempts.read(layout, task))
+
+
+def resolve(layout: Layout, word: str) -> str:
+    """The one id that `word` names: exactly, or as a unique prefix. Raises NotFound, UsageError."""
+    if store.find(layout, word) is not None:
+        return word
+    ids = store.every_id(layout)
+    matches = sorted(one for one in ids if one.startswith(word)) if word else []
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise UsageError(f"{word} could be any of: {', '.join(matches[:8])}", "write more of the id")
+    raise NotFound(f"there is no task {word!r}", "octopoid list shows the ids")
+
+
+def _person_move(
+    layout: Layout, task: str, opening: Opening, verb: str, leaves: State, detail: str, now: float, feedback: str = ""
+) -> None:
+    enters = TRANSITIONS[verb].enters.value
+    outcome = Outcome(
+        opening.kind, "", False, "", detail, now, feedback=feedback, verb=verb, leaves=leaves.value, enters=enters
+    )
+    record(layout, task, opening, outcome, now)
+    steer.wake(layout)
+
+
+def _where(layout: Layout, task: str) -> tuple[State, Path]:
+    found = store.find(layout, task)
+    if found is None:
+        raise NotFound(f"there is no task {task!r}", "octopoid list shows the ids")
+    return found
+
+
+def _way_back(task: str, state: State) -> str:
+    if state in SATISFYING:
+        return f"octopoid reopen {task} works on it again" if state is State.DONE else f"octopoid show {task}"
+    return f"octopoid show {task}"
+
+
+def _section(task: str, outcome: Outcome) -> Callable[[bytes], bytes] | None:
+    """What a verb changes in octopoid's own sections of the file; None where it is a rename alone."""
+    make = _SECTIONS.get(outcome.verb)
+    return (lambda data: make(data, task, outcome)) if make else None
+
+
+def _told(data: bytes, _task: str, outcome: Outcome) -> bytes:
+    text = outcome.feedback or outcome.detail
+    return sections.put(data, "feedback", text) if text else data
+
+
+def _blocked(data: bytes, task: str, outcome: Outcome) -> bytes:
+    advice = _REASONS.get(outcome.reason, "").format(id=task)
+    if outcome.reason == "question":
+        data = sections.put(data, "questions", sections.questions_text(outcome.questions))
+    elif outcome.feedback:
+        data = sections.put(data, "feedback", outcome.feedback)
+    return sections.put(data, "blocked", f"**{outcome.reason}**: {outcome.detail}\n\nNext: {advice}")
+
+
+def _freed(data: bytes, _task: str, _outcome: Outcome) -> bytes:
+    return sections.drop(sections.drop(data, "blocked"), "questions")
+
+
+def _finished(data: bytes, _task: str, outcome: Outcome) -> bytes:
+    data = sections.drop(sections.drop(data, "feedback"), "blocked")
+    return sections.put(data, "result", outcome.summary) if outcome.summary else data
+
+
+_SECTIONS: Mapping[str, Callable[[bytes, str, Outcome], bytes]] = {
+    "retry": _told,
+    "reject": _told,
+    "block": _blocked,
+    "release": _freed,
+    "land": _finished,
+    "finish": _finished,
+}
+
+
+def _log(
+    layout: Layout, now: float, verb: str, task: str, leaves: State, enters: State, by: str, number: int, detail: str
+) -> None:
+    _log_plain(layout, now, verb, task, leaves.value, enters.value, by, number, detail)
+
+
+def _log_plain(
+    layout: Layout, now: float, verb: str, task: str, leaves: str, enters: str, by: str, number: int, detail: str
+) -> None:
+    first = detail.strip().splitlines()[0][:200] if detail.strip() else ""
+    journal.append(layout, journal.Event(now, verb, task, leaves, enters, by, number, first))

@@ -1,0 +1,187 @@
+"""Frozen values of a tick: what was observed, and what shall be done about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from octopoid.model import Item
+from octopoid.settings import Agent
+from octopoid.states import State
+from octopoid.steer import Breaker, Pauses
+
+
+class Live(NamedTuple):
+    """What the kernel says about an open entry: `held`, somebody has its lock; `runner`, its supervisor lives."""
+
+    held: bool
+    runner: bool
+    stopping: bool = False
+
+
+class Projection(NamedTuple):
+    """What landing a candidate would give: `tree` on top of `onto`. `ahead`: `onto` is itself not landed yet.
+
+    `empty`: the tree is the one `onto` has already, so there is nothing to land.
+    """
+
+    onto: str
+    tree: str
+    result_sha: str
+    conflicts: tuple[str, ...] = ()
+    detail: str = ""
+    ahead: bool = False
+    empty: bool = False
+
+
+class Base(NamedTuple):
+    """A base branch: where it is (None: it does not exist), and why landing there must wait ("" = it need not)."""
+
+    name: str
+    sha: str | None
+    waits: str = ""
+
+
+class Snapshot(NamedTuple):
+    """Everything a tick decides from. Times: seconds since the epoch."""
+
+    items: tuple[Item, ...]
+    ids: Mapping[str, State]
+    live: Mapping[str, Live] = {}
+    projections: Mapping[str, Projection] = {}
+    bases: Mapping[str, Base] = {}
+    pauses: Pauses = Pauses()
+    breakers: Mapping[str, Breaker] = {}
+    answered: frozenset[str] = frozenset()
+    strays: tuple[str, ...] = ()
+    landing_retry: Mapping[str, float] = {}
+    slots: frozenset[int] = frozenset()
+    usd_today: float = 0.0
+    closed: str = ""
+    """Why nothing may start at all: a limit or breaker that cannot be read (invariant 8)."""
+
+
+class Heal(NamedTuple):
+    """Finish a verb that lacks its marker."""
+
+    task: str
+
+
+class NoteMove(NamedTuple):
+    """A person moved the file; write that down."""
+
+    task: str
+    leaves: str
+    enters: State
+
+
+class GiveBack(NamedTuple):
+    """Put a file back into `incoming` that cannot stay where it is."""
+
+    task: str
+    leaves: State
+    detail: str
+
+
+class Close(NamedTuple):
+    """Read what a finished attempt, gate or landing left, and close its entry."""
+
+    task: str
+
+
+class End(NamedTuple):
+    """End everything that still runs for an entry; its closing follows when the kernel says nobody is left."""
+
+    task: str
+    detail: str
+    gently: bool = True
+
+
+class Refuse(NamedTuple):
+    """Back to `incoming` without a run: a conflict, or a verdict that is known about exactly this tree."""
+
+    task: str
+    gate: str
+    detail: str
+    feedback: str
+    tree: str = ""
+
+
+class StartGate(NamedTuple):
+    """Run the checks (agent None) or a reviewer."""
+
+    task: str
+    gate: str
+    agent: Agent | None
+    projection: Projection | None
+    slot: int = -1
+
+
+class Land(NamedTuple):
+    """Move the base to this result."""
+
+    task: str
+    projection: Projection
+
+
+class Finish(NamedTuple):
+    """Every gate said yes and there is nothing to land."""
+
+    task: str
+    detail: str
+
+
+class Block(NamedTuple):
+    """A person is needed."""
+
+    task: str
+    leaves: State
+    reason: str
+    detail: str
+
+
+class Release(NamedTuple):
+    """A person wrote the answers into the file."""
+
+    task: str
+
+
+class Start(NamedTuple):
+    """Claim the task and start this agent on it."""
+
+    task: str
+    agent: Agent
+    slot: int
+
+
+Action = Heal | NoteMove | GiveBack | Close | End | Refuse | StartGate | Land | Finish | Block | Release | Start
+
+
+class Guard(NamedTuple):
+    """One condition: its name, whether it lets the task pass, what a person can do about it, when it will pass.
+
+    `until` (seconds since the epoch) is 0 where time alone changes nothing.
+    """
+
+    name: str
+    ok: bool
+    text: str
+    command: str = ""
+    until: float = 0.0
+
+
+class Decision(NamedTuple):
+    """What a task does now: at most one action, or what it waits for. `until`: when time alone changes it."""
+
+    action: Action | None = None
+    waits: str = ""
+    text: str = ""
+    command: str = ""
+    until: float = 0.0
+
+
+class Plan(NamedTuple):
+    """What shall be done, in the order of a tick, and the decision about every task."""
+
+    actions: tuple[Action, ...]
+    decisions: Mapping[str, Decision]

@@ -1,0 +1,357 @@
+"""`plan(snapshot, config, now) → Plan`: every scheduling decision. Pure: no disk, no clock, no process.
+
+`why ID` and `run --dry-run` print what this says. Read it from top to bottom: a task is decided by the folder it is in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from octopoid import gates
+from octopoid.fold import candidate_verdict
+from octopoid.guards import (
+    Load,
+    Scene,
+    backed_off,
+    before_claim,
+    before_review,
+    first_stop,
+    free_agent,
+    free_slot,
+    load_of,
+    not_paused,
+)
+from octopoid.look import dead_dependency
+from octopoid.model import Item
+from octopoid.plans import (
+    Action,
+    Base,
+    Block,
+    Close,
+    Decision,
+    End,
+    Finish,
+    GiveBack,
+    Guard,
+    Heal,
+    Land,
+    NoteMove,
+    Plan,
+    Refuse,
+    Release,
+    Snapshot,
+    Start,
+    StartGate,
+)
+from octopoid.settings import Config, Flow
+from octopoid.states import State
+
+DEATHS = 5
+"""Attempts in a row that died without an exit record before a person is asked (DESIGN §5)."""
+
+AHEAD = 3
+"""How many tasks of a train are looked at: the one whose turn it is, and those whose checks may run ahead."""
+
+RECHECKS = 3
+"""After so many re-checks of one task on a busy base, the landings of the others wait for it (DESIGN §8)."""
+
+
+def plan(snapshot: Snapshot, config: Config, now: float) -> Plan:
+    """What to do now. Tasks are decided in their order (priority, age, id); each start counts against the next."""
+    load = load_of(snapshot)
+    decisions: dict[str, Decision] = {}
+    for item in sorted(snapshot.items, key=_landing_first):
+        decision = decide(item, Scene(snapshot, config, now, load))
+        load = _after(load, decision.action)
+        decisions[item.id] = decision
+    ends = [End(task, "its task is not being worked on any more") for task in snapshot.strays]
+    actions = [decision.action for decision in decisions.values() if decision.action is not None]
+    return Plan(tuple(sorted([*ends, *actions], key=lambda one: _ORDER[type(one)])), decisions)
+
+
+def decide(item: Item, scene: Scene) -> Decision:
+    """What this one task does now."""
+    healing = _heal(item)
+    if healing:
+        return healing
+    if item.ledger.trouble:
+        return Decision(waits="evidence", text=item.ledger.trouble, command="octopoid doctor")
+    running = _running(item, scene.snapshot)
+    if running:
+        return running
+    return _FOLDERS[item.state](item, scene)
+
+
+def train(items: Iterable[Item], config: Config) -> dict[str, list[Item]]:
+    """Per base branch: the provisional tasks that only the checks keep from landing, in the order they will land.
+
+    A task that was re-checked three times goes first: on a busy base it would never get its turn. One that waits for
+    the user's checkout is not among them: it holds up nobody.
+    """
+    lines: dict[str, list[Item]] = {}
+    for item in sorted(items, key=_landing_first):
+        flow = _flow_if_judged(item, config)
+        landing = item.ledger.open is not None and item.ledger.open.opening.kind == "landing"
+        if flow is not None and not landing and set(gates.open_gates(item, flow, config)) <= {"checks"}:
+            lines.setdefault(gates.base_of(item.task, config), []).append(item)
+    return {
+        base: sorted(line, key=lambda item: item.ledger.rechecks < RECHECKS)[:AHEAD] for base, line in lines.items()
+    }
+
+
+def needs_first_checks(item: Item, config: Config) -> bool:
+    """The task's turn is not near, but its first gate is the checks: they run on the base as it is now."""
+    flow = _flow_if_judged(item, config)
+    waiting = gates.open_gates(item, flow, config) if flow else ()
+    return len(waiting) > 1 and waiting[0] == "checks"
+
+
+def next_time(plan: Plan) -> float:
+    """When time alone will change a decision (seconds since the epoch); 0 when it will not."""
+    return min((decision.until for decision in plan.decisions.values() if decision.until), default=0.0)
+
+
+def explain(item: Item, scene: Scene) -> tuple[Guard, ...]:
+    """The whole chain of guards in front of what the task would do next, for `why`."""
+    if item.state is State.INCOMING:
+        return tuple(before_claim(item, scene))
+    flow = _flow_if_judged(item, scene.config)
+    waiting = gates.open_gates(item, flow, scene.config) if flow else ()
+    answered = [] if flow is None else [gate for gate in gates.gates_of(item, flow) if gate not in waiting]
+    passed = [Guard(f"gate {gate}", True, "said yes") for gate in answered]
+    if not waiting:
+        return tuple(passed)
+    asked = Guard(f"gate {waiting[0]}", False, "did not say yes yet")
+    if waiting[0] in ("human", "checks"):
+        return (*passed, asked)
+    return (*passed, *before_review(waiting[0], item, scene), asked)
+
+
+def _flow_if_judged(item: Item, config: Config) -> Flow | None:
+    if item.state is not State.PROVISIONAL or item.problem or item.task is None or not item.ledger.candidate:
+        return None
+    return gates.flow_of(item.task, config)
+
+
+def _landing_first(item: Item) -> tuple[bool, int, float, str]:
+    return (item.state is State.INCOMING, item.task.priority if item.task else 9, item.mtime, item.id)
+
+
+def _after(load: Load, action: Action | None) -> Load:
+    if isinstance(action, Start):
+        return load.with_agent(action.agent.name, action.slot)
+    if isinstance(action, StartGate):
+        return load.with_agent(action.agent.name, action.slot) if action.agent else load.with_checks()
+    return load
+
+
+def _stopped(guard: Guard) -> Decision:
+    return Decision(waits=guard.name, text=guard.text, command=guard.command, until=guard.until)
+
+
+def _turn(text: str) -> Decision:
+    return Decision(waits="turn", text=text)
+
+
+def _heal(item: Item) -> Decision | None:
+    """Unfinished verbs first, then a person's `mv`."""
+    ledger = item.ledger
+    if ledger.unmoved is not None or item.path.parent.name == ".moving":
+        return Decision(Heal(item.id))
+    if not ledger.expected or ledger.expected == item.state.value:
+        return None
+    if item.state is State.CLAIMED:
+        return Decision(GiveBack(item.id, item.state, "moved into claimed by hand; only the scheduler claims"))
+    if item.state is State.PROVISIONAL and not ledger.candidate:
+        return Decision(GiveBack(item.id, item.state, "moved into provisional by hand without a candidate"))
+    return Decision(NoteMove(item.id, ledger.expected, item.state))
+
+
+def _running(item: Item, snapshot: Snapshot) -> Decision | None:
+    """An open entry: let it work, end it where its task is not being worked on, or close it."""
+    entry = item.ledger.open
+    if entry is None:
+        return None
+    live = snapshot.live.get(item.id)
+    at_home = item.state is (State.CLAIMED if entry.opening.kind == "attempt" else State.PROVISIONAL)
+    if live is not None and live.held:
+        if not live.runner:
+            return Decision(End(item.id, "its supervisor is gone", gently=False))
+        if not at_home and not live.stopping:
+            return Decision(End(item.id, f"its task is in {item.state.value}"))
+        who = entry.opening.agent or entry.opening.gate or entry.opening.kind
+        return Decision(waits="running", text=f"{who} is at work", command=f"octopoid log -f {item.id}")
+    if at_home and item.problem:
+        return Decision(waits="invalid", text=str(item.problem), command=f"octopoid edit {item.id}")
+    later = snapshot.landing_retry.get(item.id, 0.0)
+    if at_home and later:
+        return Decision(
+            waits="checkout", text=entry.waits or "the base cannot move yet", command="git status", until=later
+        )
+    return Decision(Close(item.id))
+
+
+def _claimed(item: Item, _scene: Scene) -> Decision:
+    return Decision(GiveBack(item.id, item.state, "claimed, but nothing works on it"))
+
+
+def _blocked(item: Item, scene: Scene) -> Decision:
+    if item.id in scene.snapshot.answered and not item.problem:
+        return Decision(Release(item.id))
+    reason = item.ledger.reason or "parked"
+    detail = item.ledger.detail or "put into blocked by hand"
+    verb = "answer" if reason == "question" else "retry"
+    return Decision(waits="person", text=f"{reason}: {detail}", command=f"octopoid {verb} {item.id}")
+
+
+def _provisional(item: Item, scene: Scene) -> Decision:
+    if item.problem or item.task is None:
+        return Decision(waits="invalid", text=str(item.problem), command=f"octopoid edit {item.id}")
+    if not item.ledger.candidate:
+        return Decision(GiveBack(item.id, item.state, "in provisional without a candidate"))
+    flow = gates.flow_of(item.task, scene.config)
+    if flow is None:
+        return Decision(waits="flow", text=f"there is no flow {item.task.flow}", command=f"octopoid edit {item.id}")
+    if item.ledger.deaths >= DEATHS:
+        return Decision(_given_up(item))
+    for gate in gates.gates_of(item, flow):
+        decision = _gate(gate, item, flow, scene)
+        if decision is not None:
+            return decision
+    return _land(item, flow, scene)
+
+
+def _given_up(item: Item) -> Block:
+    detail = f"{item.ledger.deaths} runs in a row ended without an answer, the last one: {item.ledger.detail}"
+    return Block(item.id, item.state, "failed", detail)
+
+
+def _gate(gate: str, item: Item, flow: Flow, scene: Scene) -> Decision | None:
+    """None: this gate said yes (the checks: once, on some tree)."""
+    if gate == "checks":
+        waiting = gates.open_gates(item, flow, scene.config)
+        return _checks(item, flow, scene) if gate in waiting else None
+    verdict = candidate_verdict(item.ledger, gate)
+    if verdict is not None and verdict.yes:
+        return None
+    if verdict is not None:
+        return Decision(Refuse(item.id, gate, f"{gate} refused this candidate before", verdict.feedback))
+    if gate == "human":
+        command = f"octopoid approve {item.id}"
+        return Decision(waits="human", text="waits for your yes or no; octopoid diff shows the work", command=command)
+    return _review(gate, item, scene)
+
+
+def _review(gate: str, item: Item, scene: Scene) -> Decision:
+    stop = first_stop(before_review(gate, item, scene))
+    if stop:
+        return _stopped(stop)
+    agent = free_agent(gate, scene)
+    if agent is None:
+        return Decision(waits="no agent", text=f"no {gate} is free")
+    return Decision(StartGate(item.id, gate, agent, None, free_slot(scene.load)))
+
+
+def _checks(item: Item, flow: Flow, scene: Scene) -> Decision:
+    """Have the checks say something about exactly the projected tree, or act on what they said."""
+    projection = scene.snapshot.projections.get(item.id)
+    if projection is None:
+        return _turn("waits for its turn to land")
+    if projection.conflicts:
+        return _turn("waits for the task that lands before it") if projection.ahead else _conflict(item, scene)
+    verdict = gates.exact_verdict(item, gates.checks_for(item, flow, scene.config), projection)
+    if verdict is not None and verdict.yes:
+        return _turn("verified; waits for the task that lands before it")
+    if verdict is not None and projection.ahead:
+        return _turn("its checks failed on top of the task that lands before it")
+    if verdict is not None:
+        detail = "the checks failed on exactly this tree"
+        return Decision(Refuse(item.id, "checks", detail, verdict.feedback, projection.tree))
+    stop = first_stop((not_paused(item, scene), backed_off(item, scene)))
+    if stop:
+        return _stopped(stop)
+    if scene.load.checks >= scene.config.max_checks:
+        return Decision(waits="checks full", text=f"{scene.load.checks} runs of checks are at work (max_checks)")
+    return Decision(StartGate(item.id, "checks", None, projection))
+
+
+def _conflict(item: Item, scene: Scene) -> Decision:
+    projection = scene.snapshot.projections[item.id]
+    files = ", ".join(projection.conflicts[:5]) + (" …" if len(projection.conflicts) > 5 else "")
+    feedback = (
+        f"Your work conflicts with what landed on the base branch meanwhile, in: {files}. Your commits are kept.\n"
+        f"Merge commit {projection.onto} into your work, keep the intent of both sides, and commit.\n\n"
+        f"{projection.detail}"
+    )
+    return Decision(Refuse(item.id, "merge", f"conflicts with the base branch in {files}", feedback))
+
+
+def _land(item: Item, flow: Flow, scene: Scene) -> Decision:
+    """Every gate but the checks on the exact tree said yes."""
+    projection = scene.snapshot.projections.get(item.id)
+    if projection is None:
+        return _turn("waits for its turn to land")
+    checks = gates.checks_for(item, flow, scene.config)
+    if projection.conflicts:
+        return _checks(item, flow, scene)
+    if checks:
+        verdict = gates.exact_verdict(item, checks, projection)
+        if verdict is None or not verdict.yes:
+            return _checks(item, flow, scene)
+    if projection.ahead:
+        return _turn("verified; waits for the task that lands before it")
+    if projection.empty:
+        return Decision(Finish(item.id, "every gate said yes; the base branch has all of it already"))
+    if flow.land == "none":
+        return Decision(Finish(item.id, f"every gate said yes; the work is at branch octopoid/{item.id}"))
+    base = scene.snapshot.bases.get(gates.base_of(item.task, scene.config), Base("", None))
+    if base.waits:
+        return Decision(waits="checkout", text=base.waits, command="git status")
+    return Decision(Land(item.id, projection))
+
+
+def _incoming(item: Item, scene: Scene) -> Decision:
+    """The guards before a claim, cheapest first; the claim comes last (DESIGN §7)."""
+    config = scene.config
+    if item.task and not item.problem and (dead := dead_dependency(item.task, scene.snapshot.ids)):
+        return Decision(Block(item.id, item.state, "dependency", f"{dead} was cancelled, so it will never be done"))
+    if item.ledger.deaths >= DEATHS:
+        return Decision(_given_up(item))
+    stop = first_stop(before_claim(item, scene))
+    if stop:
+        return _stopped(stop)
+    flow = gates.flow_of(item.task, config) if item.task else None
+    if item.task is None or flow is None:
+        return Decision(waits="invalid", text="the file cannot be read")
+    limit, spent = config.limits.usd_per_task, item.ledger.usd
+    if limit and spent is not None and spent >= limit:
+        detail = f"${spent:.2f} of ${limit:.2f} are spent (usd_per_task)"
+        return Decision(Block(item.id, item.state, "budget", detail))
+    agent = free_agent(gates.role_of(item.task, flow), scene)
+    if agent is None:
+        return Decision(waits="no agent", text="no agent is free")
+    return Decision(Start(item.id, agent, free_slot(scene.load)))
+
+
+_FOLDERS: Mapping[State, Callable[[Item, Scene], Decision]] = {
+    State.INCOMING: _incoming,
+    State.CLAIMED: _claimed,
+    State.PROVISIONAL: _provisional,
+    State.BLOCKED: _blocked,
+}
+
+_ORDER: Mapping[type, int] = {
+    Heal: 0,
+    NoteMove: 0,
+    GiveBack: 0,
+    Close: 1,
+    End: 2,
+    Refuse: 3,
+    Land: 4,
+    Finish: 4,
+    StartGate: 5,
+    Block: 6,
+    Release: 6,
+    Start: 7,
+}
+"""The order of a tick: heal, close, stop, land, gates, release, start (DESIGN §7)."""

@@ -1,0 +1,84 @@
+"""The policy as the scheduler uses it: what the user's checkout says, or the last good one (DESIGN §6)."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from octopoid import config, durable
+from octopoid.errors import Invalid
+from octopoid.layout import Layout
+from octopoid.settings import Config
+
+PROBLEM = "problem.txt"
+
+
+class Policy:
+    """Reads the policy again when a file of it changed; a bad edit keeps the last good one and is shown."""
+
+    def __init__(self, layout: Layout, say: Callable[[str], None]) -> None:
+        self.layout = layout
+        self.problem = ""
+        self._say = say
+        self._seen: tuple[tuple[str, int, int], ...] = ()
+        self._config: Config | None = None
+
+    def current(self) -> Config:
+        """The policy in force. Raises Invalid when there never was a good one."""
+        seen = config.sources(self.layout.home)
+        if self._config is not None and seen == self._seen:
+            return self._config
+        self._seen = seen
+        try:
+            fresh = config.load(self.layout.home)
+        except Invalid as error:
+            self._config = self._fall_back(error)
+            return self._config
+        if self.problem:
+            self._say("the policy is valid again")
+        self.problem = ""
+        if self._config is None or fresh.digest != self._config.digest:
+            _keep(self.layout)
+        (self.layout.last_good / PROBLEM).unlink(missing_ok=True)
+        self._config = fresh
+        return fresh
+
+    def _fall_back(self, error: Invalid) -> Config:
+        problems = "\n".join(str(problem) for problem in error.problems) or error.message
+        good = self._config
+        if good is None and (self.layout.last_good / "agents.yaml").exists():
+            good = config.load(self.layout.last_good)
+        if good is None:
+            raise error
+        if problems != self.problem:
+            self._say(f"the policy is not valid, the last good one stays in force:\n{problems}")
+            durable.write(self.layout.last_good / PROBLEM, problems.encode(), sync=False)
+        self.problem = problems
+        return good
+
+
+def _keep(layout: Layout) -> None:
+    """Copy the policy to `run/last-good`, aside first, so that a kill leaves the old copy or the new one."""
+    fresh = layout.run / ".last-good.new"
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    for name, _, _ in config.sources(layout.home):
+        target = fresh / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((layout.home / name).read_bytes())
+    old = layout.run / ".last-good.old"
+    shutil.rmtree(old, ignore_errors=True)
+    if layout.last_good.exists():
+        layout.last_good.rename(old)
+    fresh.rename(layout.last_good)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def problem_of(layout: Layout) -> str:
+    """What is wrong with the present policy, as the scheduler last saw it; "" when nothing is."""
+    path: Path = layout.last_good / PROBLEM
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""

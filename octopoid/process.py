@@ -1,0 +1,395 @@
+"""Starts and ends processes. With `git` and `runner` the only module that does.
+
+A process is named by its pid and start time (10 ms ticks since boot); a signal goes out through a pidfd, after the
+start time was compared, so that a reused pid is never hit. What belongs to an attempt is found in two ways: by
+descent, and by `OCTOPOID_ATTEMPT_DIR=<entry>` in its environment. Where there is no /proc (macOS) `ps` tells descent
+and start time, and nothing tells the environment: there, ending every process of an attempt is best effort.
+"""
+
+# pathlib would cost a runner's start 8 ms:
+# ruff: noqa: PTH100, PTH110, PTH113, PTH118, PTH120, PTH123
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+import time
+
+from octopoid import lean
+from octopoid.lean import signal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import Any
+
+LOCK_FD = 3  # where a runner and its steps find the descriptor that holds the entry's lock
+MARK = "OCTOPOID_ATTEMPT_DIR"
+KILL_PATIENCE = 5.0  # seconds until processes that survive SIGKILL (uninterruptible, another user's) are given up
+
+_PROC = os.path.exists("/proc/self/stat")
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PARENT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+# -I -S: no site-packages, no PYTHON* variables. The package's folder comes last: nothing there shadows the library.
+_RUNNER = "import sys; sys.path.append(sys.argv[2]); from octopoid.runner import main; main()"
+# Python ignores PIPE and XFSZ, nohup and `&` ignore HUP and INT: programs that we start shall not inherit that
+_DEFAULTS = (
+    *(signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT),
+    *(signal.SIGCHLD, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU),
+)
+
+
+class Process:
+    """One living process as a look at the table finds it. `cpu`: ticks it and its reaped children have used."""
+
+    __slots__ = ("cpu", "group", "parent", "start")
+
+    def __init__(self, parent: int, group: int, start: int, cpu: int) -> None:
+        self.parent, self.group, self.start, self.cpu = parent, group, start, cpu
+
+
+def start(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    cwd: str | None = None,
+    stdin: str = os.devnull,
+    output: int,
+    keep: int | None = None,
+    new_session: bool = True,
+) -> int:
+    """Start `argv` (no shell), return its pid. stdout and stderr go to the descriptor `output`, `keep` becomes LOCK_FD.
+
+    Every other descriptor of ours is close-on-exec. With `cwd` this process changes its own directory first: only for
+    a process without threads. Raises OSError (its `filename` is the argv[0], `cwd` or `stdin` that was wrong) and
+    ValueError (a NUL).
+    """
+    if cwd is not None:
+        os.chdir(cwd)
+    opened: list[int] = []
+    try:
+        opened.append(os.open(stdin, os.O_RDONLY | os.O_CLOEXEC))
+        wanted = [(opened[0], 0), (output, 1), (output, 2)]
+        if keep is not None:
+            wanted.append((keep, LOCK_FD))
+        actions = []
+        for source, target in wanted:
+            # copied out of the way first: an earlier action must not overwrite a later one's source
+            high = fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, 10)
+            opened.append(high)
+            actions.append((os.POSIX_SPAWN_DUP2, high, target))
+        return _spawn(argv, env, actions, new_session)
+    finally:
+        for fd in opened:
+            os.close(fd)
+
+
+def start_runner(entry: str, *, env: Mapping[str, str], lock_fd: int) -> int:
+    """Start the supervisor of `entry` and return its pid. It inherits `lock_fd`; close our copy, never unlock it.
+
+    `env` is the environment of every step; the entry's mark is added. Raises OSError. Safe in a process with threads.
+    """
+    entry = os.path.abspath(entry)
+    log = os.open(os.path.join(entry, "runner.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    try:
+        # the same encoding of file names as ours, whatever the allow-listed environment says
+        utf8 = f"-Xutf8={int(sys.getfilesystemencoding() == 'utf-8')}"
+        argv = [sys.executable, "-I", "-S", utf8, "-c", _RUNNER, entry, _PARENT]
+        return start(argv, env={**env, MARK: entry}, output=log, keep=lock_fd)
+    finally:
+        os.close(log)
+
+
+def _spawn(argv: Sequence[str], env: Mapping[str, str], actions: list[tuple[int, int, int]], session: bool) -> int:
+    def spawn(**group: Any) -> int:
+        return os.posix_spawnp(
+            argv[0], list(argv), env, file_actions=actions, setsigmask=(), setsigdef=_DEFAULTS, **group
+        )
+
+    if not session:
+        return spawn()
+    try:
+        return spawn(setsid=True)
+    except NotImplementedError:  # macOS before 10.15: a process group has to do
+        return spawn(setpgroup=0)
+
+
+def why_not_started(argv: Sequence[str], cwd: str | None, error: OSError | ValueError) -> str:
+    """One sentence for a person: why `start` raised `error`."""
+    if not isinstance(error, OSError):
+        return f"{argv[0]!r} cannot be started: {error}"
+    if error.filename != argv[0]:
+        what = "working directory" if error.filename == cwd else "input file"
+        return f"{what} {error.filename}: {error.strerror}"
+    program = find_program(argv[0], os.environ.get("PATH", os.defpath), cwd or ".")
+    if program is None:
+        return f"program not found: {argv[0]}" + ("" if "/" in argv[0] else " (looked along PATH)")
+    if isinstance(error, FileNotFoundError):
+        with open(program, "rb") as file:
+            first = file.readline(200).decode("utf-8", "replace")
+        if first.startswith("#!"):
+            return f"{program} cannot be started: the interpreter of its first line ({first.strip()}) was not found"
+        return f"{program} cannot be started: its loader or a library was not found"
+    if isinstance(error, PermissionError):
+        return f"{program} is not executable"
+    return f"{program} cannot be started: {error.strerror}"
+
+
+def find_program(name: str, path: str, cwd: str) -> str | None:
+    """The file that `name` means along `path` (as PATH is written): the first executable, else the first, else None."""
+    folders = [cwd] if "/" in name else [os.path.join(cwd, folder) for folder in path.split(os.pathsep)]
+    places = [os.path.join(folder, name) for folder in folders]
+    there = [place for place in places if os.path.exists(place)]
+    runnable = [place for place in there if os.path.isfile(place) and os.access(place, os.X_OK)]
+    return next(iter(runnable + there), None)
+
+
+def reap(pids: Iterable[int]) -> set[int]:
+    """Collect those of our children `pids` that have ended. Returns them, and those that are no children of ours."""
+    gone = set()
+    for pid in pids:
+        try:
+            ended = os.waitpid(pid, os.WNOHANG)[0]
+        except ChildProcessError:
+            ended = pid
+        if ended:
+            gone.add(pid)
+    return gone
+
+
+def marked(entry: str) -> set[int]:
+    """Everybody but us whose environment has the mark of `entry`, as far as we may read it."""
+    wanted = b"\0" + os.fsencode(f"{MARK}={os.path.abspath(entry)}") + b"\0"
+    me = os.getpid()
+    return {pid for pid in _pids() if pid != me and wanted in b"\0" + _read(f"/proc/{pid}/environ")}
+
+
+def descendants(pid: int) -> set[int]:
+    """The pids of the living children of `pid`, their children, and so on."""
+    return set(family(pid))
+
+
+def family(root: int, table: dict[int, Process] | None = None) -> dict[int, Process]:
+    """The living descendants of `root`, by pid, from `table` or from a look now."""
+    table = processes() if table is None else table
+    children: dict[int, list[int]] = {}
+    for pid, process in table.items():
+        children.setdefault(process.parent, []).append(pid)
+    found: dict[int, Process] = {}
+    todo = [root]
+    while todo:
+        for pid in children.get(todo.pop(), ()):
+            if pid not in found:
+                found[pid] = table[pid]
+                todo.append(pid)
+    return found
+
+
+def processes() -> dict[int, Process]:
+    """All living processes, by pid. A zombie is not living."""
+    if not _PROC:
+        return processes_by_ps()
+    table = {}
+    for pid in _pids():
+        fields = _stat(pid)
+        # a zombie with threads is a program whose first thread has ended
+        if fields and (fields[0] not in (b"Z", b"X") or int(fields[17]) > 1):
+            cpu = sum(map(int, fields[11:15]))
+            table[pid] = Process(int(fields[1]), int(fields[2]), int(fields[19]), cpu)
+    return table
+
+
+def processes_by_ps() -> dict[int, Process]:
+    """The same where there is no /proc. The digits of the start time serve as its number; CPU time is not known."""
+    read, write = os.pipe()
+    try:
+        argv = ("ps", "-axo", "pid=,ppid=,pgid=,stat=,lstart=")
+        env = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
+        pid = start(argv, env=env, output=write, new_session=False)
+        os.close(write)
+        write = -1
+        text = _drain(read).decode("ascii", "replace")
+        os.waitpid(pid, 0)
+    finally:
+        os.close(read)
+        if write >= 0:
+            os.close(write)
+    table = {}
+    for line in text.splitlines():
+        number, parent, group, state, began = line.split(None, 4)
+        if not state.startswith("Z"):
+            table[int(number)] = Process(int(parent), int(group), int("0" + "".join(filter(str.isdigit, began))), 0)
+    return table
+
+
+def start_time(pid: int) -> int | None:
+    """When `pid` started, in ticks since boot; None: no such process. With pid and boot id: its identity."""
+    if _PROC:
+        fields = _stat(pid)
+        return int(fields[19]) if fields else None
+    found = processes_by_ps().get(pid)
+    return found.start if found else None
+
+
+def boot_id() -> str:
+    """What distinguishes this boot from all others; "" where the system does not tell."""
+    return _read("/proc/sys/kernel/random/boot_id").decode("ascii").strip()
+
+
+def cpu_seconds(root: int) -> float:
+    """The CPU time of the descendants of `root` and of all that it has reaped. Only its growth means something."""
+    table = processes()
+    reaped = sum(map(int, _stat(root)[13:15]))
+    return float(reaped + sum(each.cpu for each in family(root, table).values())) / _TICKS
+
+
+def become_subreaper() -> bool:
+    """Make us the new parent of descendants that lose theirs (Linux). True: no children now means no descendants."""
+    prctl = lean.libc("prctl") if sys.platform == "linux" else None
+    if prctl is None:
+        return False
+    try:
+        prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+    except OSError:
+        return False
+    return True
+
+
+def send(pid: int, started: int | None, number: int) -> bool:
+    """Signal the process that is `pid` and began at `started`, nobody else. False: gone, or not ours to signal."""
+    if started is None or pid <= 1:
+        return False
+    try:
+        if sys.platform == "linux" and hasattr(os, "pidfd_open"):
+            fd = os.pidfd_open(pid)
+            try:
+                # compared after the pidfd was taken: from here on the pid cannot come to mean another process
+                if start_time(pid) != started:
+                    return False
+                signal.pidfd_send_signal(fd, number)
+            finally:
+                os.close(fd)
+        elif start_time(pid) == started:
+            os.kill(pid, number)
+        else:
+            return False
+    except OSError:
+        return False
+    return True
+
+
+def read_pid(entry: str) -> dict[str, Any]:
+    """What the entry's `pid` says; {} if it is not there, cannot be read, or is from another boot."""
+    try:
+        record = lean.loads(_read(os.path.join(entry, "pid")).decode("ascii"))
+    except ValueError:
+        return {}
+    if not isinstance(record, dict) or record.get("boot_id") != boot_id():
+        return {}
+    return {key: value for key, value in record.items() if isinstance(value, int)}
+
+
+def signal_runner(entry: str) -> bool:
+    """SIGTERM to the runner that the entry's `pid` names, if it still is that runner. False: nothing was sent."""
+    record = read_pid(entry)
+    return send(record.get("runner_pid") or 0, record.get("runner_start"), signal.SIGTERM)
+
+
+def end_marked(entry: str, grace: float = 0) -> bool:
+    """End everything that belongs to `entry`, its runner too: for an entry whose runner is gone or must go at once.
+
+    That is what carries its mark, the agent that its `pid` names, and all descendants of these. With `grace` SIGTERM
+    first and that many seconds; then SIGKILL until three looks in a row find nobody. True: confirmed, none is left.
+    False: some would not die within KILL_PATIENCE seconds.
+    """
+    record = read_pid(entry)
+    agent, started = record.get("agent_pid") or 0, record.get("agent_start")
+
+    def find() -> dict[int, Process]:
+        table = processes()
+        roots = {pid for pid in marked(entry) if pid in table}
+        if agent in table and table[agent].start == started:
+            roots.add(agent)
+        found = {pid: table[pid] for pid in roots}
+        for root in roots:
+            found.update(family(root, table))
+        found.pop(os.getpid(), None)
+        return found
+
+    return end(find, grace, groups=frozenset({agent}))
+
+
+def end(
+    find: Callable[[], dict[int, Process]],
+    grace: float,
+    *,
+    groups: frozenset[int] = frozenset(),
+    pause: Callable[[float], None] = time.sleep,
+) -> bool:
+    """End all that `find` finds: SIGTERM, up to `grace` seconds, then SIGKILL until three looks in a row find nobody.
+
+    Who is to get SIGTERM is listed before the first one is sent: the death of a parent hides its children. `groups`
+    are process groups known to be ours also when their leader is gone. `pause(seconds)` may return early. True:
+    nobody is left. Takes at most `grace` + KILL_PATIENCE seconds and a look.
+    """
+    found = find()
+    if grace > 0 and found:
+        for number in (signal.SIGTERM, signal.SIGCONT):  # a stopped process sees SIGTERM only when it goes on
+            for pid, process in found.items():
+                send(pid, process.start, number)
+        deadline, nap = time.monotonic() + grace, 0.005
+        while found and (left := deadline - time.monotonic()) > 0:
+            pause(min(nap, left))
+            nap = min(nap * 1.5, 0.1)
+            found = find()
+    deadline, clean = time.monotonic() + KILL_PATIENCE, 0
+    while time.monotonic() < deadline:
+        clean = 0 if found else clean + 1
+        if clean == 3:
+            return True
+        _kill(found, groups)
+        pause(0.002)
+        found = find()
+    return False
+
+
+def _kill(found: dict[int, Process], groups: frozenset[int]) -> None:
+    # A fork bomb outruns one signal per pid; a group dies at once. Only groups that one of ours leads or led, and only
+    # while one of ours is in it: then its number cannot mean anybody else.
+    for group in {each.group for each in found.values()} & (groups | found.keys()) - {os.getpgrp()}:
+        try:
+            os.killpg(group, signal.SIGKILL)
+        except OSError:
+            continue  # gone by itself, or another user's: the next look tells
+    for pid, process in found.items():
+        send(pid, process.start, signal.SIGKILL)
+
+
+def _pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()] if _PROC else []
+
+
+def _stat(pid: int) -> list[bytes]:
+    """The fields of /proc/<pid>/stat from the third on; the second, a name, may contain blanks and brackets."""
+    return _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+
+
+def _read(path: str) -> bytes:
+    """The content of `path`; b"" if it cannot be read (a process may be gone, or another user's)."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return _drain(fd)
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)
+
+
+def _drain(fd: int) -> bytes:
+    parts = []
+    while part := os.read(fd, 1 << 16):
+        parts.append(part)
+    return b"".join(parts)

@@ -1,0 +1,116 @@
+"""What landing would give, computed without a checkout and remembered: the trees that the checks must see (DESIGN §8)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from octopoid import gates, git, merging
+from octopoid.errors import GitError
+from octopoid.fold import checks_verdict
+from octopoid.layout import Layout
+from octopoid.model import Item
+from octopoid.plans import Base, Projection
+from octopoid.policy import needs_first_checks, train
+from octopoid.settings import Config
+
+_KEPT = 256
+
+
+class Projector:
+    """Computes projections and remembers them: a merge of two commits never changes."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self._known: dict[tuple[str, str, str], Projection] = {}
+        self._trees: dict[str, str] = {}
+
+    def bases(self, items: Sequence[Item], config: Config) -> dict[str, Base]:
+        """The base branches that tasks name, where they are, and whether landing on them must wait."""
+        names = {gates.base_of(item.task, config) for item in items if item.task} | {config.base}
+        judged = {base for base, line in train(items, config).items() if line}
+        return {name: self._base(name, name in judged) for name in names if name}
+
+    def project(
+        self, items: Sequence[Item], config: Config, bases: dict[str, Base], now: float
+    ) -> dict[str, Projection]:
+        """The projections of the tasks whose turn to be checked or landed is near."""
+        found: dict[str, Projection] = {}
+        for name, line in train(items, config).items():
+            base = bases.get(name)
+            if base and base.sha:
+                found.update(self._train(line, config, base.sha, now))
+        for item in items:
+            base = bases.get(gates.base_of(item.task, config))
+            if base and base.sha and item.id not in found and needs_first_checks(item, config):
+                found[item.id] = self._propose(item, config, base.sha, now)
+        return found
+
+    def _train(self, line: Sequence[Item], config: Config, sha: str, now: float) -> dict[str, Projection]:
+        """Each on top of the one before it. Whoever cannot land is passed over: nobody waits for it."""
+        found: dict[str, Projection] = {}
+        onto = sha
+        for item in line:
+            projection = self._propose(item, config, onto, now)
+            found[item.id] = projection._replace(ahead=onto != sha)
+            if not projection.conflicts and not self._stuck(item, config, projection, now):
+                onto = projection.result_sha
+        return found
+
+    def _stuck(self, item: Item, config: Config, projection: Projection, now: float) -> bool:
+        flow = gates.flow_of(item.task, config) if item.task else None
+        if flow is None or flow.land == "none" or projection.empty or item.ledger.retry_at > now:
+            return True
+        key = gates.checks_key(gates.checks_for(item, flow, config))
+        verdict = checks_verdict(item.ledger, projection.tree, key)
+        return verdict is not None and not verdict.yes
+
+    def _base(self, name: str, judged: bool) -> Base:
+        try:
+            sha = git.branch_sha(self.layout.root, name)
+            busy = [one for one in git.checkouts(self.layout.root, name) if one.busy] if judged and sha else []
+        except GitError as error:
+            return Base(name, None, error.message)
+        waits = f"{busy[0].path}: {busy[0].busy} in progress" if busy else ""
+        return Base(name, sha, waits)
+
+    def _propose(self, item: Item, config: Config, onto: str, now: float) -> Projection:
+        task = item.task
+        assert task is not None
+        mode = config.flows[task.flow].land
+        key = (onto, item.ledger.candidate, mode)
+        known = self._known.get(key)
+        if known is None:
+            known = self._compute(item, onto, mode, now)
+            if len(self._known) >= _KEPT:
+                self._known.clear()
+            self._known[key] = known
+        return known
+
+    def _compute(self, item: Item, onto: str, mode: str, now: float) -> Projection:
+        task = item.task
+        assert task is not None
+        proposal = merging.propose(
+            self.layout.root,
+            onto=onto,
+            candidate=item.ledger.candidate,
+            mode=mode,
+            title=task.title,
+            body=item.ledger.summary,
+            trailers=(
+                ("Octopoid-Task", item.id),
+                ("Octopoid-Attempt", str(max(item.ledger.tries.values(), default=1))),
+            ),
+            now=now,
+        )
+        if proposal.conflicts:
+            return Projection(onto, "", "", proposal.conflicts, proposal.detail)
+        empty = proposal.tree == self._tree(onto)
+        self._trees[proposal.result_sha] = proposal.tree
+        return Projection(onto, proposal.tree, proposal.result_sha, (), proposal.detail, empty=empty)
+
+    def _tree(self, commit: str) -> str:
+        if commit not in self._trees:
+            if len(self._trees) >= _KEPT:
+                self._trees.clear()
+            self._trees[commit] = git.tree_of(self.layout.root, commit)
+        return self._trees[commit]

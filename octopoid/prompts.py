@@ -1,0 +1,205 @@
+"""Role template + task + feedback → prompt. Unknown variables are errors; a task's text is data, never template.
+
+jinja2 costs 80 ms to load, so it is loaded when the first prompt is made; readers of the queue never do.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from functools import lru_cache
+from types import TracebackType
+from typing import TYPE_CHECKING, NamedTuple
+
+from octopoid.errors import Invalid
+from octopoid.hints import nearest
+from octopoid.model import Criterion, Feedback, Problem, Task
+from octopoid.results import bounded
+from octopoid.rolefiles import source_path
+from octopoid.settings import Check, Role
+
+if TYPE_CHECKING:
+    from jinja2 import Environment, Template
+
+MAX_TEXT = 8 << 10
+"""Characters of one piece of feedback, note, question or answer; what is longer loses its middle."""
+MAX_FEEDBACK = 10
+"""Pieces of feedback in one prompt, the newest ones."""
+
+_NAME = "<role>"  # the file name under which jinja2 compiles; its tracebacks then carry the template's lines
+_BACKTICKS = re.compile("`+")
+
+
+class Prompt(NamedTuple):
+    """What a role's template may use; every field is a variable of that name.
+
+    `attempt`: tries of this role on this task, from 1. `base_sha`: the commit of `base` that the work is compared
+    with. `candidate`: the commit under review. `feedback`: oldest first here, newest first in the template.
+    `answers`: the person's (question, answer) pairs. `notes`: what earlier attempts said about themselves.
+    """
+
+    task: Task
+    stage: str
+    attempt: int
+    base: str
+    base_sha: str
+    result_file: str
+    candidate: str = ""
+    artifacts: str = ""
+    feedback: tuple[Feedback, ...] = ()
+    answers: tuple[tuple[str, str], ...] = ()
+    checks: tuple[Check, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def render(role: Role, prompt: Prompt) -> str:
+    """The prompt's text, valid UTF-8. Raises Invalid with the role's file and line where the template fails."""
+    from jinja2 import TemplateError
+
+    variables = _variables(prompt)
+    try:
+        text = _compiled(role.template).render(variables)
+    except (TemplateError, *_RUNTIME) as error:
+        problem = _problem(role, error)
+        raise Invalid(str(problem), (problem,), problem.hint) from None
+    return text.strip("\n").encode("utf-8", "replace").decode("utf-8") + "\n"
+
+
+def check(role: Role) -> tuple[Problem, ...]:
+    """Everything that would make `render` fail: broken syntax, unknown variables and fields, in file order."""
+    if "{" not in role.template:
+        return ()
+    unknown = tuple(_unknown(role))
+    if unknown:
+        return unknown
+    try:
+        for sample in _SAMPLES:
+            render(role, sample)
+    except Invalid as error:
+        return error.problems
+    return ()
+
+
+def fence(text: str, info: str = "") -> str:
+    """`text`, verbatim, in a fence that nothing in it can close."""
+    longest = max((len(run) for run in _BACKTICKS.findall(text)), default=0)
+    ticks = "`" * max(3, longest + 1)
+    return f"{ticks}{info}\n{text.strip(chr(10))}\n{ticks}"
+
+
+def code(command: str | tuple[str, ...]) -> str:
+    """A command, as typed, in backticks; one of several lines in a fence."""
+    text = command if isinstance(command, str) else shlex.join(command)
+    if "\n" in text.strip():
+        return f"\n\n{fence(text.strip(), 'sh')}"
+    longest = max((len(run) for run in _BACKTICKS.findall(text)), default=0)
+    ticks = "`" * (longest + 1)
+    space = " " if longest else ""
+    return f"{ticks}{space}{text.strip()}{space}{ticks}"
+
+
+def _variables(prompt: Prompt) -> dict[str, object]:
+    """The prompt's fields with every text bounded: nobody's log makes a prompt that hangs an agent (LESSONS 6)."""
+    newest = prompt.feedback[: -MAX_FEEDBACK - 1 : -1]
+    return {
+        **prompt._asdict(),
+        "feedback": tuple(one._replace(text=bounded(one.text, MAX_TEXT)) for one in newest),
+        "answers": tuple((bounded(asked, MAX_TEXT), bounded(said, MAX_TEXT)) for asked, said in prompt.answers),
+        "notes": tuple(bounded(note, MAX_TEXT) for note in prompt.notes[-MAX_FEEDBACK:]),
+    }
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    from jinja2 import StrictUndefined
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    environment = ImmutableSandboxedEnvironment(
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,  # a prompt is no HTML
+    )
+    environment.filters["fence"] = fence
+    environment.filters["code"] = code
+    return environment
+
+
+@lru_cache(maxsize=64)
+def _compiled(template: str) -> Template:
+    environment = _environment()
+    return environment.template_class.from_code(
+        environment, environment.compile(template, filename=_NAME), environment.make_globals(None)
+    )
+
+
+def _unknown(role: Role) -> Iterator[Problem]:
+    """Variables that no prompt has, in branches that no sample reaches too; broken syntax."""
+    from jinja2 import TemplateSyntaxError, meta, nodes
+
+    try:
+        tree = _environment().parse(role.template)
+        names = meta.find_undeclared_variables(tree) - set(Prompt._fields) - set(_environment().globals)
+    except TemplateSyntaxError as error:
+        yield _problem(role, error)
+        return
+    for node in tree.find_all(nodes.Name):
+        if node.name in names and node.ctx == "load":
+            hint = nearest(node.name, Prompt._fields)
+            yield _at(role, node.lineno, node.name, f"unknown variable `{node.name}`", hint)
+
+
+def _problem(role: Role, error: Exception) -> Problem:
+    """The problem that an error of the template language is about."""
+    line = getattr(error, "lineno", None) or _line(error.__traceback__)
+    message = str(getattr(error, "message", None) or error or type(error).__name__)
+    missing = re.search(r"has no attribute '(\w+)'", message)
+    if missing:
+        return _at(role, line, missing[1], f"unknown field `{missing[1]}`", nearest(missing[1], _FIELDS))
+    return _at(role, line, "", f"template: {message}", "see docs/configuration.md, Roles")
+
+
+def _at(role: Role, line: int, word: str, message: str, hint: str) -> Problem:
+    lines = role.template.split("\n")
+    text = lines[line - 1] if 0 < line <= len(lines) else ""
+    found = re.search(rf"\b{re.escape(word)}\b", text) if word else None
+    column = found.start() + 1 if found else len(text) - len(text.lstrip()) + 1
+    return Problem(source_path(role), line, column if line else 0, message, hint)
+
+
+def _line(trace: TracebackType | None) -> int:
+    """The template's line in a traceback, 0 if it is not in there."""
+    line = 0
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == _NAME:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line
+
+
+_RUNTIME = (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError)
+"""What a template's own expressions can raise; anything else is a bug of ours."""
+
+_FIELDS = tuple(sorted({*Task._fields, *Criterion._fields, *Feedback._fields, *Check._fields}))
+
+_PLAIN = Prompt(Task("sample", "Sample"), "implement", 1, "main", "0" * 40, "/result.json")
+_SAMPLES = (
+    _PLAIN,
+    _PLAIN._replace(
+        task=_PLAIN.task._replace(
+            body="Text.",
+            role="implementer",
+            labels=("label",),
+            depends_on=("other",),
+            criteria=(Criterion("plain", None, True, 1), Criterion("executable", "true", False, 2)),
+        ),
+        attempt=2,
+        candidate="1" * 40,
+        artifacts="/artifacts",
+        feedback=(Feedback("checks", "failed", 0.0), Feedback("human", "no", 1.0)),
+        answers=(("Which?", "This."), ("And?", "")),
+        checks=(Check("tests", ("true",)), Check("lint", "true")),
+        notes=("done",),
+    ),
+)

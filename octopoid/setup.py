@@ -1,0 +1,94 @@
+"""The `.octopoid` folder of a repository: what `init` makes, and what a fresh clone or `git clean -fdx` lost."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from octopoid import durable
+from octopoid.errors import Conflict, NotFound, UsageError
+from octopoid.layout import FOLDER, Layout, main_worktree
+from octopoid.states import State
+
+GITIGNORE = b"""\
+# Written by `octopoid init`. The policy belongs into the repository; the queue and all that happens stay on this machine.
+/*
+!/.gitignore
+!/agents.yaml
+!/roles/
+!/flows/
+"""
+
+
+def repository(start: Path) -> Layout:
+    """The layout of the repository that `start` is in, be there a `.octopoid` or not.
+
+    Raises NotFound outside any repository, UsageError in a bare one, Conflict where `.octopoid` is not a folder.
+    """
+    here = Path(os.path.realpath(start))
+    root = main_worktree(here)
+    if root is None and (bare := next((one for one in (here, *here.parents) if _is_bare(one)), None)):
+        raise UsageError(
+            f"{bare} is a bare repository: there is no worktree to work from",
+            "clone it with a working tree and run `octopoid init` there",
+        )
+    if root is None:
+        raise NotFound(
+            f"{start} is not inside a git repository",
+            "make it one with `git init`, or name a repository with --root",
+        )
+    where = Layout(root)
+    if os.path.lexists(where.home) and not where.home.is_dir():
+        raise Conflict(f"{where.home} is not a folder", "octopoid needs that name: move what is there elsewhere")
+    return where
+
+
+def folders(layout: Layout) -> tuple[Path, ...]:
+    """Every folder that the commands expect to be there."""
+    return (layout.home, layout.roles, *(layout.folder(state) for state in State), layout.attempts, layout.run)
+
+
+def make_folders(layout: Layout) -> tuple[Path, ...]:
+    """Make the folders that are missing; those that were made."""
+    missing = tuple(one for one in folders(layout) if not one.is_dir())
+    for one in missing:
+        one.mkdir(parents=True, exist_ok=True)
+        durable.sync_folder(one.parent)
+    return missing
+
+
+def make_file(path: Path, data: bytes) -> bool:
+    """Write a file unless there is one, whatever it says. False: it was there."""
+    if os.path.lexists(path):
+        return False
+    durable.write(path, data)
+    return True
+
+
+def gitignore(layout: Layout) -> Path:
+    """The file that keeps everything but the policy out of the repository."""
+    return layout.home / ".gitignore"
+
+
+def is_complete(layout: Layout) -> bool:
+    """Nothing is missing that `init` makes."""
+    files = (layout.agents_yaml, gitignore(layout))
+    return all(one.is_dir() for one in folders(layout)) and all(os.path.lexists(one) for one in files)
+
+
+def ignores_itself(layout: Layout) -> bool:
+    """Does the folder's .gitignore still keep the queue out of the repository? A person may have changed it."""
+    try:
+        lines = gitignore(layout).read_text(encoding="utf-8", errors="replace").split()
+    except OSError:
+        return False
+    return "/*" in lines or "*" in lines or "queue/" in lines or "/queue/" in lines
+
+
+def name(layout: Layout, path: Path) -> str:
+    """`path` as a message shows it: `agents.yaml` for `.octopoid/agents.yaml`."""
+    return layout.short(path).removeprefix(f"{FOLDER}/")
+
+
+def _is_bare(folder: Path) -> bool:
+    return (folder / "HEAD").is_file() and (folder / "objects").is_dir() and (folder / "refs").is_dir()

@@ -1,0 +1,243 @@
+"""The queue folders. The only module that moves a task file, and only along TRANSITIONS (invariant 2)."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from octopoid import durable
+from octopoid.errors import Conflict, Invalid, LostRace
+from octopoid.layout import Layout
+from octopoid.model import Problem
+from octopoid.states import ACTIVE, RANK, TRANSITIONS, State
+
+SETTLE = 2.0
+"""A file younger than this (seconds, by mtime) may still be written by somebody's editor."""
+
+MAX_BYTES = 16 * 1024 * 1024
+
+
+class Place(NamedTuple):
+    """A file in the queue. `moving`: found in `.moving`, on its way out of `state`. Times: seconds since the epoch."""
+
+    id: str
+    state: State
+    path: Path
+    mtime: float
+    ctime: float
+    stamp: tuple[int, int, int]
+    regular: bool
+    moving: bool = False
+
+
+class Scan(NamedTuple):
+    """What one look at the folders finds: files in the active folders, names alone of the finished ones."""
+
+    places: tuple[Place, ...]
+    finished: dict[State, frozenset[str]]
+    strays: tuple[Problem, ...]
+
+
+def scan(layout: Layout, names: Callable[[Path], frozenset[str]] | None = None) -> Scan:
+    """Look at every folder. `names` lists a finished folder's ids (a caller may pass one that remembers)."""
+    list_ids = names or ids_in
+    places: list[Place] = []
+    strays: list[Problem] = []
+    for state in ACTIVE:
+        for entry in _files(layout.folder(state)):
+            if entry.name.endswith(".md"):
+                _append(places, entry, entry.name[:-3], state, moving=False)
+            else:
+                strays.append(_stray(Path(entry.path)))
+    for entry in _files(layout.moving):
+        source, _, name = entry.name.partition("+")
+        if name.endswith(".md") and source in {state.name for state in State}:
+            _append(places, entry, name[:-3], State[source], moving=True)
+    finished = {state: list_ids(layout.folder(state)) for state in (State.DONE, State.ARCHIVED, State.CANCELLED)}
+    return Scan(tuple(places), finished, tuple(strays))
+
+
+def ids_in(folder: Path) -> frozenset[str]:
+    """The ids of a folder by names alone: no file is opened or looked at."""
+    try:
+        return frozenset(name[:-3] for name in os.listdir(folder) if name.endswith(".md") and name[0] != ".")
+    except FileNotFoundError:
+        return frozenset()
+
+
+def read(path: Path) -> bytes:
+    """The bytes of a task file. Never follows a link, never hangs on a pipe. Raises Invalid, FileNotFoundError."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise _unreadable(path, error.strerror or str(error)) from None
+    with os.fdopen(descriptor, "rb") as file:
+        facts = os.fstat(descriptor)
+        if not stat.S_ISREG(facts.st_mode):
+            raise _unreadable(path, "not a regular file")
+        if facts.st_size > MAX_BYTES:
+            raise _unreadable(path, f"larger than {MAX_BYTES // 1024 // 1024} MiB")
+        try:
+            return file.read()
+        except OSError as error:
+            raise _unreadable(path, error.strerror or str(error)) from None
+
+
+def find(layout: Layout, task: str) -> tuple[State, Path] | None:
+    """Where the task with exactly this id is: the file furthest along, as DESIGN §3 says."""
+    found = [
+        (RANK[state], state, path)
+        for state in State
+        for path in (layout.task_file(state, task), _moving_path(layout, state, task))
+        if os.path.lexists(path)
+    ]
+    if not found:
+        return None
+    _, state, path = max(found, key=lambda one: one[0])
+    return state, path
+
+
+def every_id(layout: Layout) -> dict[str, State]:
+    """All ids there are with their folder, by names alone."""
+    found: dict[str, State] = {}
+    for state in sorted(State, key=lambda one: RANK[one]):
+        found.update(dict.fromkeys(ids_in(layout.folder(state)), state))
+    for name in durable_names(layout.moving):
+        source, _, rest = name.partition("+")
+        if rest.endswith(".md") and source in State.__members__:
+            found.setdefault(rest[:-3], State[source])
+    return found
+
+
+def durable_names(folder: Path) -> list[str]:
+    """Names in `folder`, none when it does not exist."""
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
+
+
+def add(layout: Layout, task: str, data: bytes, mtime: float | None = None) -> Path:
+    """A new task file in `incoming`, durable when this returns. Raises Conflict when the id is taken anywhere."""
+    if find(layout, task) is not None:
+        raise Conflict(f"there is a task {task} already")
+    path = layout.task_file(State.INCOMING, task)
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if mtime is not None:
+            os.utime(temporary, (mtime, mtime))
+        durable.rename(temporary, path)
+    except FileExistsError:
+        raise Conflict(f"there is a task {task} already") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def move(layout: Layout, task: str, verb: str, leaves: State, rewrite: Callable[[bytes], bytes] | None = None) -> State:
+    """Move the file of `task` out of `leaves` as `verb` says; `rewrite` changes octopoid's own sections on the way.
+
+    Raises LostRace when the file is not in `leaves` or its new name is taken: then nothing was changed. Raises OSError
+    as the file system gives it (EXDEV is never answered by a copy).
+    """
+    rule = TRANSITIONS[verb]
+    if leaves not in rule.leaves:
+        raise ValueError(f"{verb} does not leave {leaves}")
+    source, target = layout.task_file(leaves, task), layout.task_file(rule.enters, task)
+    if os.path.lexists(target):
+        raise _occupied(layout, source, target)
+    moving = _moving_path(layout, leaves, task)
+    if rewrite is None and not os.path.lexists(moving):
+        _rename(layout, source, target, task, leaves)
+        return rule.enters
+    if not os.path.lexists(moving):
+        layout.moving.mkdir(exist_ok=True)
+        _rename(layout, source, moving, task, leaves)
+    if rewrite is not None:
+        _rewrite(moving, rewrite)
+    _rename(layout, moving, target, task, leaves)
+    return rule.enters
+
+
+def put_back(layout: Layout, task: str, state: State) -> bool:
+    """A file that a killed move left in `.moving` goes back to the folder it was leaving. False: nothing was there."""
+    moving, home = _moving_path(layout, state, task), layout.task_file(state, task)
+    if not os.path.lexists(moving) or os.path.lexists(home):
+        return False
+    durable.rename(moving, home)
+    return True
+
+
+def _rewrite(path: Path, rewrite: Callable[[bytes], bytes]) -> None:
+    """Replace the content in one step and keep the mtime: age is part of the order of tasks."""
+    facts = path.stat(follow_symlinks=False)
+    before = read(path)
+    after = rewrite(before)
+    if after == before:
+        return
+    durable.write(path, after, mode=stat.S_IMODE(facts.st_mode))
+    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+
+
+def _rename(layout: Layout, source: Path, target: Path, task: str, leaves: State) -> None:
+    try:
+        durable.rename(source, target)
+    except FileNotFoundError:
+        raise LostRace(
+            f"{task} is not in {leaves.value} any more", f"octopoid show {task} says where it is now"
+        ) from None
+    except FileExistsError:
+        raise _occupied(layout, source, target) from None
+
+
+def _occupied(layout: Layout, source: Path, target: Path) -> LostRace:
+    spare = source.with_name(f"{source.stem}-2.md")
+    return LostRace(
+        f"{layout.short(target)} exists already, so {layout.short(source)} stays where it is",
+        f"keep both with: mv {layout.short(target)} {layout.short(spare)}",
+    )
+
+
+def _moving_path(layout: Layout, state: State, task: str) -> Path:
+    return layout.moving / f"{state.name}+{task}.md"
+
+
+def _append(places: list[Place], entry: os.DirEntry[str], task: str, state: State, moving: bool) -> None:
+    try:
+        facts = entry.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return  # it moved on between listing and looking
+    stamp = (facts.st_mtime_ns, facts.st_size, facts.st_ino)
+    regular = stat.S_ISREG(facts.st_mode)
+    places.append(Place(task, state, Path(entry.path), facts.st_mtime, facts.st_ctime, stamp, regular, moving))
+
+
+def _files(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """What a person could mean as a task: no dotfiles, no editor's backups or swap files (DESIGN §3)."""
+    try:
+        with os.scandir(folder) as found:
+            yield from (entry for entry in found if not _is_litter(entry.name))
+    except FileNotFoundError:
+        return
+
+
+def _is_litter(name: str) -> bool:
+    return name[0] in ".#" or name.endswith(("~", ".swp", ".swo", ".swx", ".tmp", ".bak", ".orig")) or name == "4913"
+
+
+def _stray(path: Path) -> Problem:
+    return Problem(path, 0, 0, "not a task file: the name must end in .md", f"mv {path.name} {path.stem.lower()}.md")
+
+
+def _unreadable(path: Path, reason: str) -> Invalid:
+    problem = Problem(path, 0, 0, reason, "a task is a plain text file of its own")
+    return Invalid(str(problem), (problem,))

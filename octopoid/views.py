@@ -1,0 +1,434 @@
+"""What people and programs are shown: plain values from a look. The same values become text, a table or JSON.
+
+Pure: a look, the pauses and the time come in as arguments. The names of the fields are those of the JSON (DESIGN §10).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from octopoid import clock
+from octopoid.look import Look, settled_at, waiting_on
+from octopoid.model import Entry, Item, Problem, Task, Verdict
+from octopoid.states import State
+from octopoid.steer import Breaker, Pauses
+
+ROLE, STAGE = "implementer", "implement"
+"""The stage of the built-in flow: what a task without a word of its own goes through (a test compares with `config`)."""
+
+STATE_NAMES: Mapping[State, str] = {
+    State.INCOMING: "incoming",
+    State.CLAIMED: "claimed",
+    State.PROVISIONAL: "provisional",
+    State.BLOCKED: "blocked",
+    State.DONE: "done",
+    State.ARCHIVED: "archived",
+    State.CANCELLED: "cancelled",
+}
+
+REASONS = ("question", "failed", "rejected", "conflict", "budget", "dependency", "parked")
+_COMMANDS = {
+    "question": "octopoid answer {id} -m TEXT",
+    "dependency": "octopoid edit {id}",
+}
+
+
+class TaskView(NamedTuple):
+    """One task. `reason` is the word for why it does not go on, `detail` the sentence; both "" when it does."""
+
+    id: str
+    title: str
+    state: str
+    path: str
+    role: str | None
+    flow: str | None
+    stage: str | None
+    priority: str | None
+    labels: tuple[str, ...]
+    depends_on: tuple[str, ...]
+    waiting_on: tuple[str, ...]
+    ready: bool
+    reason: str
+    detail: str
+    attempts: int
+    rounds: int
+    created: str
+    updated: str
+    base: str | None
+    candidate: str | None
+    landed_commit: str | None
+    usd: float | None
+
+
+class ProblemView(NamedTuple):
+    """Why a file is not valid; line and column from 1, 0 = the whole file."""
+
+    path: str
+    line: int
+    column: int
+    message: str
+    hint: str
+
+
+class NeedView(NamedTuple):
+    """Something that does not go on without a person, and the command that changes it."""
+
+    task: str | None
+    reason: str
+    detail: str
+    command: str
+    since: str | None
+
+
+class RunView(NamedTuple):
+    """A program at work. `silent_s`: seconds since its last output; `usd`: what its task cost before this attempt."""
+
+    task: str
+    agent: str | None
+    role: str | None
+    attempt: int
+    pid: int | None
+    started: str
+    elapsed_s: float
+    silent_s: float | None
+    usd: float | None
+    gate: str | None
+    entry: int
+
+
+class LandedView(NamedTuple):
+    """A task that came into `done`."""
+
+    task: str
+    at: str
+    event: str
+
+
+class BreakerView(NamedTuple):
+    """Something in the environment that does not work, and when it is tried again."""
+
+    name: str
+    why: str
+    until: str
+
+
+class SchedulerView(NamedTuple):
+    """The scheduler, and what keeps it from starting anything."""
+
+    running: bool
+    pid: int | None
+    last_tick: str | None
+    paused: bool
+    paused_tasks: tuple[str, ...]
+    paused_agents: tuple[str, ...]
+    config_problem: str | None
+    breakers: tuple[BreakerView, ...]
+
+
+class StatusView(NamedTuple):
+    """The whole of `octopoid status`."""
+
+    counts: Mapping[str, int]
+    needs_you: tuple[NeedView, ...]
+    running: tuple[RunView, ...]
+    waiting: tuple[TaskView, ...]
+    landed: tuple[LandedView, ...]
+    invalid: tuple[ProblemView, ...]
+    scheduler: SchedulerView
+
+
+class EntryView(NamedTuple):
+    """One entry of a task's evidence. `usd` is None while it is unknown."""
+
+    number: int
+    kind: str
+    role: str | None
+    agent: str | None
+    gate: str | None
+    attempt: int
+    by: str
+    started: str
+    ended: str | None
+    class_: str | None
+    charged: bool
+    reason: str
+    detail: str
+    candidate: str | None
+    verdict: str | None
+    text: str
+    usd: float | None
+    path: str
+
+
+class VerdictView(NamedTuple):
+    """A gate's answer."""
+
+    gate: str
+    verdict: str
+    candidate: str
+    tree: str | None
+    by: str
+    at: str
+    entry: int
+    feedback: str
+
+
+class Signs(NamedTuple):
+    """What the disk says about an open entry: its agent's (else its supervisor's) pid, the time of its last output.
+
+    `alive`: somebody holds its lock.
+    """
+
+    alive: bool
+    pid: int | None
+    output_at: float | None
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON knows it: NamedTuples are objects (`class_` is `class`), tuples are lists."""
+    if isinstance(value, tuple):
+        fields = getattr(value, "_fields", None)
+        if fields is None:
+            return [plain(one) for one in value]
+        return {name.rstrip("_"): plain(one) for name, one in zip(fields, value, strict=True)}
+    if isinstance(value, Mapping):
+        return {key: plain(one) for key, one in value.items()}
+    return value
+
+
+# --- a task ---
+
+
+def task(item: Item, look: Look, now: float, pauses: Pauses = Pauses(), human: Collection[str] = ()) -> TaskView:
+    """`item` as it is shown. `human`: the ids that wait for a person's yes or no."""
+    ledger, what = item.ledger, item.task
+    reason, detail = why(item, look, now, pauses, human)
+    role = current_role(item)
+    return TaskView(
+        id=item.id,
+        title=what.title if what else item.id,
+        state=STATE_NAMES[item.state],
+        path=str(item.path),
+        role=role if what else None,
+        flow=what.flow if what else None,
+        stage=(ledger.open.opening.stage if ledger.open else "") or STAGE if what else None,
+        priority=f"P{what.priority}" if what else None,
+        labels=what.labels if what else (),
+        depends_on=what.depends_on if what else (),
+        waiting_on=waiting_on(what, look.ids) if what and item.state in (State.INCOMING, State.BLOCKED) else (),
+        ready=is_ready(item, look, now),
+        reason=reason,
+        detail=detail,
+        attempts=ledger.tries.get(role, 0),
+        rounds=ledger.rounds,
+        created=clock.iso(item.mtime),
+        updated=clock.iso(max(item.mtime, _last_change(ledger.last))),
+        base=(what.base if what else None) or (ledger.last.opening.base if ledger.last else "") or None,
+        candidate=ledger.candidate or None,
+        landed_commit=ledger.landed or None,
+        usd=ledger.usd,
+    )
+
+
+def current_role(item: Item) -> str:
+    """The role that works on the task now or next."""
+    opening = item.ledger.open.opening if item.ledger.open else None
+    if opening and opening.kind == "attempt" and opening.role:
+        return opening.role
+    return (item.task.role if item.task else None) or ROLE
+
+
+def is_ready(item: Item, look: Look, now: float) -> bool:
+    """In `incoming`, valid, every dependency met, `not_before` and the backoff past."""
+    if item.state is not State.INCOMING or item.task is None or item.problem or item.ledger.trouble:
+        return False
+    return not waiting_on(item.task, look.ids) and item.task.not_before <= now and item.ledger.retry_at <= now
+
+
+def why(item: Item, look: Look, now: float, pauses: Pauses, human: Collection[str]) -> tuple[str, str]:
+    """The word and the sentence for why a task does not go on; the words of guards are those of `octopoid why`."""
+    if item.problem:
+        return "invalid", place(item.problem)
+    if item.ledger.trouble:
+        return "evidence", item.ledger.trouble
+    if item.state is State.INCOMING and item.task:
+        return _why_incoming(item, item.task, look, now, pauses)
+    if item.state is State.BLOCKED:
+        return item.ledger.reason or "parked", item.ledger.detail or "put into blocked by hand"
+    if item.state in (State.CLAIMED, State.PROVISIONAL):
+        return _why_at_work(item, human)
+    return "", ""
+
+
+def _why_incoming(item: Item, what: Task, look: Look, now: float, pauses: Pauses) -> tuple[str, str]:
+    if pauses.all or item.id in pauses.tasks:
+        return "paused", "everything is paused" if pauses.all else "this task is paused"
+    missing = waiting_on(what, look.ids)
+    if missing:
+        return "dependencies", f"waiting on {', '.join(missing)}"
+    if what.not_before > now:
+        return "not before", f"not before {clock.iso(what.not_before)}"
+    if item.ledger.retry_at > now:
+        after = f" after: {item.ledger.detail}" if item.ledger.detail else ""
+        return "backoff", f"waits until {clock.iso(item.ledger.retry_at)}{after}"
+    if settled_at(item) > now:
+        return "not settled", "the file changed a moment ago; it may still be written"
+    return "", ""
+
+
+def _why_at_work(item: Item, human: Collection[str]) -> tuple[str, str]:
+    entry = item.ledger.open
+    if entry is not None:
+        opening = entry.opening
+        if opening.kind == "landing":
+            return "landing", entry.waits or "the base branch is being moved"
+        who = opening.agent or opening.gate or opening.role
+        return "running", f"{who} is at work" + (f" (attempt {opening.attempt})" if opening.attempt else "")
+    if item.id in human:
+        return "human", "waits for your yes or no"
+    if item.state is State.PROVISIONAL:
+        return "gates", "waits for its gates, or for its turn to land"
+    return "claimed", "claimed, and nothing runs for it: the scheduler puts it back"
+
+
+def _last_change(entry: Entry | None) -> float:
+    if entry is None:
+        return 0.0
+    return entry.outcome.ended if entry.outcome else entry.opening.at
+
+
+# --- problems ---
+
+
+def place(problem: Problem) -> str:
+    """The message with its line and column, without the path."""
+    return f"line {problem.line}, column {problem.column}: {problem.message}" if problem.line else problem.message
+
+
+def problem(one: Problem) -> ProblemView:
+    """A Problem as it is shown."""
+    return ProblemView(str(one.path), one.line, one.column, one.message, one.hint)
+
+
+# --- entries and verdicts ---
+
+
+def entry(one: Entry, folder: Path) -> EntryView:
+    """An entry as it is shown; `folder` is where its evidence is."""
+    opening, outcome = one.opening, one.outcome
+    return EntryView(
+        number=one.number,
+        kind=opening.kind,
+        role=opening.role or None,
+        agent=opening.agent or None,
+        gate=opening.gate or None,
+        attempt=opening.attempt,
+        by=opening.by,
+        started=clock.iso(opening.at),
+        ended=clock.iso(outcome.ended) if outcome else None,
+        class_=(outcome.class_ or None) if outcome else None,
+        charged=outcome.charged if outcome else False,
+        reason=outcome.reason if outcome else "",
+        detail=outcome.detail if outcome else one.waits,
+        candidate=(outcome.candidate if outcome else "") or opening.candidate or None,
+        verdict=(outcome.verdict or None) if outcome else None,
+        text=opening.text,
+        usd=outcome.usage.usd if outcome else None,
+        path=str(folder),
+    )
+
+
+def verdict(one: Verdict) -> VerdictView:
+    """A verdict as it is shown."""
+    word = "accept" if one.yes else "reject"
+    return VerdictView(
+        one.gate, word, one.candidate, one.tree or None, one.by, clock.iso(one.at), one.entry, one.feedback
+    )
+
+
+# --- status ---
+
+
+def running(item: Item, signs: Signs, now: float) -> RunView | None:
+    """The program at work for `item`; None when nobody holds the lock of its open entry."""
+    entry = item.ledger.open
+    if entry is None or not signs.alive:
+        return None
+    opening = entry.opening
+    return RunView(
+        task=item.id,
+        agent=opening.agent or None,
+        role=opening.role or None,
+        attempt=opening.attempt,
+        pid=signs.pid,
+        started=clock.iso(opening.at),
+        elapsed_s=round(max(0.0, now - opening.at), 1),
+        silent_s=round(max(0.0, now - signs.output_at), 1) if signs.output_at is not None else None,
+        usd=item.ledger.usd,
+        gate=opening.gate or (opening.kind if opening.kind == "landing" else None),
+        entry=entry.number,
+    )
+
+
+def counts(look: Look) -> dict[str, int]:
+    """Files by folder; `incoming` and the others include the invalid ones that are in them."""
+    found = {name: 0 for name in ("incoming", "claimed", "provisional", "done", "blocked")}
+    found["done"] = sum(1 for state in look.ids.values() if state is State.DONE)
+    for item in look.items:
+        found[STATE_NAMES[item.state]] += 1
+    tasks = {item.path for item in look.items}
+    wrong = {one.path for one in look.problems}
+    for path in wrong - tasks:  # copies and files that are no tasks at all
+        if path.parent.name in found and path.parent.parent.name == "queue":
+            found[path.parent.name] += 1
+    found["invalid"] = len(wrong)
+    return found
+
+
+def needs(look: Look, human: Collection[str], running_ids: Collection[str]) -> tuple[NeedView, ...]:
+    """What tasks need a person for, oldest first."""
+    found = [_need(item, human) for item in look.items if item.id not in running_ids]
+    found += [_need_of_file(one, look) for one in look.problems]
+    return tuple(sorted((one for one in found if one is not None), key=lambda one: one.since or ""))
+
+
+def _need(item: Item, human: Collection[str]) -> NeedView | None:
+    if item.problem or item.ledger.trouble:
+        return None  # shown as the file that it is
+    last = item.ledger.last
+    since = clock.iso(_last_change(last) or item.mtime)
+    if item.state is State.BLOCKED:
+        reason = item.ledger.reason or "parked"
+        detail = item.ledger.detail or "put into blocked by hand"
+        command = _COMMANDS.get(reason, "octopoid retry {id}").format(id=item.id)
+        return NeedView(item.id, reason, detail, command, since)
+    if item.id in human:
+        return NeedView(item.id, "human", "waits for your yes or no", f"octopoid approve {item.id}", since)
+    opened = item.ledger.open
+    if opened and opened.opening.kind == "landing" and opened.waits:
+        return NeedView(item.id, "landing", opened.waits, f"octopoid why {item.id}", clock.iso(opened.opening.at))
+    return None
+
+
+def _need_of_file(one: Problem, look: Look) -> NeedView:
+    owner = next((item for item in look.items if item.path == one.path), None)
+    if owner:
+        return NeedView(owner.id, "invalid", place(one), f"octopoid edit {owner.id}", clock.iso(owner.mtime))
+    command = one.hint if one.hint.startswith("mv ") else f"octopoid lint {one.path}"
+    return NeedView(None, "invalid", f"{one.path}: {place(one)}", command, None)
+
+
+def waits_for_scheduler(look: Look, human: Collection[str]) -> int:
+    """How many tasks would go on if a scheduler ran."""
+    return sum(
+        1
+        for item in look.items
+        if not item.problem and item.state is not State.BLOCKED and item.id not in human and not item.ledger.trouble
+    )
+
+
+def breaker(one: Breaker) -> BreakerView:
+    """An open breaker as it is shown."""
+    return BreakerView(one.name, one.why, clock.iso(one.until))

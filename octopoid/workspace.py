@@ -1,0 +1,286 @@
+"""The built-in steps of an attempt: make the task's worktree, collect what the agent left, put a commit there.
+
+A step is called in a forked child of the runner, prints to the attempt's log and returns an exit status: OK, FAILED
+(the task's fault), TROUBLE (git, disk, setup) or BROKEN (work was about to happen outside the worktree).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from octopoid import durable, git, worktrees
+from octopoid.errors import Contained, GitError, NotFound, UsageError
+from octopoid.gitfiles import going_on, sha
+from octopoid.layout import FOLDER
+from octopoid.worktrees import ask, say
+
+OK, FAILED, TROUBLE, BROKEN = 0, 1, 75, 78
+
+INCLUDE = ".worktreeinclude"
+LISTED = 200
+"""So many changed paths go into facts; `files_total` says how many there are."""
+
+# An agent that ends with one of these says that its work is not to be taken up.
+_NOT_DONE = ("question", "failed")
+
+
+def prepare(*, root: str, worktree: str, base_sha: str, reuse: str, facts: str, include: bool) -> int:
+    """Make the task's worktree and prove it. One that is there is kept as it is, uncommitted work included.
+
+    `reuse`: an idle worktree of ours that may be moved here, "" for none. `include`: copy what .worktreeinclude names.
+    Writes `{"start_sha", "fresh", "how"}` to `facts`; `fresh`: nothing that `setup` installs is there; `how`: kept,
+    reused or added.
+    """
+    return _status(lambda: _prepare(Path(root), Path(worktree), sha(base_sha), reuse, Path(facts), include))
+
+
+def collect(
+    *,
+    root: str,
+    worktree: str,
+    base_sha: str,
+    facts: str,
+    result: str,
+    message: str,
+    commit: bool,
+    task: str,
+    attempt: str,
+) -> int:
+    """After the agent: commit what it left uncommitted (with `commit`; hooks run), and write what happened to `facts`.
+
+    `{"head", "tree", "merge_base", "merge_base_tree", "commits", "files", "files_total", "committed", "dirty",
+    "policy", "orphan", "notes"}`. `base_sha` is where the base was at the start: the merge base is with that. Aborts
+    nothing: FAILED with a rebase or merge in progress, and when a hook refuses.
+    """
+    trailers = (("Octopoid-Task", task), ("Octopoid-Attempt", attempt)) if task else ()
+    text = git.message("", message, trailers) if commit and _outcome(Path(result)) not in _NOT_DONE else ""
+    return _status(lambda: _collect(Path(root), Path(worktree), sha(base_sha), Path(facts), text))
+
+
+def check_out(*, root: str, worktree: str, commit: str, clean: bool = True) -> int:
+    """Put `commit` there for checks or a reviewer, whatever a former run left. Ignored files are kept."""
+    return _status(lambda: _check_out(Path(root), Path(worktree), sha(commit), clean))
+
+
+def restore(*, root: str, worktree: str, commit: str, facts: str) -> int:
+    """After a reviewer: write `{"changed": […]}` to `facts`, throw these changes away, go back to `commit`."""
+    return _status(lambda: _restore(Path(root), Path(worktree), sha(commit), Path(facts)))
+
+
+def _status(work: Callable[[], int]) -> int:
+    try:
+        return work()
+    except Contained as error:
+        say(f"octopoid: containment is broken: {error}")
+        return BROKEN
+    except (GitError, NotFound, UsageError, OSError) as error:
+        say(f"octopoid: {error}")
+        return TROUBLE
+
+
+def write_facts(path: Path, facts: object) -> None:
+    """Write `facts` as JSON, so that it survives a power cut."""
+    durable.write(path, json.dumps(facts, ensure_ascii=True).encode() + b"\n")
+
+
+def _prepare(root: Path, place: Path, base_sha: str, reuse: str, facts: Path, include: bool) -> int:
+    if worktrees.keep(root, place, base_sha):
+        how = "kept"
+    else:
+        start = worktrees.make_room(root, place) or base_sha
+        how = "reused" if reuse and worktrees.take_over(root, place, Path(reuse), start) else "added"
+        if how == "added":
+            worktrees.add(root, place, start)
+    head = ask(root, place, "HEAD")[0]
+    if worktrees.branch(root, place):
+        raise Contained(f"{place} is on a branch")
+    if include and how != "kept":
+        _include(root, place)
+    say(f"octopoid: worktree {place} {how}, at {head[:12]}")
+    write_facts(facts, {"start_sha": head, "fresh": how == "added", "how": how})
+    return OK
+
+
+def _check_out(root: Path, place: Path, commit: str, clean: bool) -> int:
+    worktrees.mend(root, place)
+    ask(root, place)
+    worktrees.put(root, place, commit, clean)
+    say(f"octopoid: {commit[:12]} is checked out in {place}")
+    return OK
+
+
+def _restore(root: Path, place: Path, commit: str, facts: Path) -> int:
+    worktrees.mend(root, place)
+    gitdir = worktrees.site(root, place)
+    worktrees.drop_locks(gitdir)
+    left = worktrees.detach(root, place, commit)
+    head = ask(root, place, "HEAD")[0]
+    changed = list(dict.fromkeys((*git.changed_files(root, commit, head), *worktrees.uncommitted(place))))
+    write_facts(facts, {"changed": changed[:LISTED]})
+    if changed:
+        say(f"octopoid: a reviewer's changes do not count; thrown away: {', '.join(changed[:10])}")
+    if changed or left or head != commit or going_on(gitdir):
+        worktrees.put(root, place, commit, clean=True)
+    return OK
+
+
+# --- collect ---
+
+
+def _collect(root: Path, place: Path, base_sha: str, facts: Path, text: str) -> int:
+    gitdir = worktrees.site(root, place)
+    worktrees.drop_locks(gitdir)
+    notes, status, committed = [], OK, False
+    left = worktrees.detach(root, place, base_sha)
+    if left:
+        notes.append(f"the agent was on {left}; its HEAD is detached now")
+    head, base_tree, *rest = ask(root, place, "HEAD", f"{base_sha}^{{tree}}", f"{base_sha}...HEAD")
+    base = next((word[1:] for word in rest if word.startswith("^")), "")
+    busy = going_on(gitdir)
+    if busy:
+        status = FAILED
+        notes.append(f"the agent left a {busy} in progress; finish it or abort it, then commit")
+    elif text:
+        status, committed, more = _commit_leftovers(root, place, text)
+        notes += more
+        head = worktrees.head(root, place) if committed else head
+    dirty = bool(worktrees.uncommitted(place)) if status or not text else False
+    if base and base != base_sha:
+        base_tree = git.tree_of(root, base)
+    tree = git.tree_of(root, head)
+    files = git.changed_files(root, base_tree, tree)
+    write_facts(
+        facts,
+        {
+            "head": head,
+            "tree": tree,
+            "merge_base": base,
+            "merge_base_tree": base_tree if base else "",
+            "commits": _count(root, base or base_sha, head),
+            "files": files[:LISTED],
+            "files_total": len(files),
+            "committed": committed,
+            "dirty": dirty,
+            "policy": any(name.lower().startswith(f"{FOLDER}/") or name.lower() == FOLDER for name in files),
+            "orphan": not base,
+            "notes": notes,
+        },
+    )
+    for note in notes:
+        say(f"octopoid: {note}")
+    return status
+
+
+def _count(root: Path, base: str, head: str) -> int:
+    if base == head:
+        return 0
+    if git.read_commit(root, head).parents == (base,):
+        return 1
+    return int(git.run(root, "rev-list", "--count", f"{base}..{head}").out)
+
+
+def _commit_leftovers(root: Path, place: Path, text: str) -> tuple[int, bool, list[str]]:
+    """Commit everything uncommitted: (status, was a commit made, notes). Raises GitError when it is not a hook's no."""
+    notes = _add_all(place)
+    if not _staged(place):
+        return OK, False, notes
+    answer = git.run(place, *git.QUICK, "commit", "--quiet", "-F", "-", ok=(0, 1, 128), input=text, show=True)
+    if answer.status == 128:
+        words = "" if git.identity(root) else git.NO_IDENTITY
+        raise GitError(("commit",), 128, words)
+    if answer.status:
+        return FAILED, False, [*notes, "a hook refused the commit of what was left; it said so above"]
+    return OK, True, notes
+
+
+def _add_all(place: Path) -> list[str]:
+    """Stage everything but repositories inside: a clone of the agent's would become a submodule without an address."""
+    answer = git.run(place, "add", "--all", ok=(0, 1, 128))
+    made = [name for old, new, name in _staged(place) if (old, new) == ("000000", "160000")]
+    nested = made if answer.status == 0 else [*made, *_repositories(place)]
+    known = git.run(place, "config", "--file", ".gitmodules", "--get-regexp", r"\.path$", ok=(0, 1)).out if made else ""
+    nested = [name for name in nested if not any(row.endswith(f" {name}") for row in known.splitlines())]
+    if nested:
+        git.run(place, "rm", "--cached", "-r", "--force", "--quiet", "--ignore-unmatch", "--", *map(_literal, nested))
+    if answer.status:
+        git.run(place, "add", "--all", "--", ".", *(f":(exclude,literal){name}" for name in nested))
+    return [f"{name} is a git repository of its own and was not committed" for name in nested]
+
+
+def _literal(name: str) -> str:
+    return f":(literal){name}"
+
+
+def _staged(place: Path) -> list[tuple[str, str, str]]:
+    """(old mode, new mode, path) of what the index has and HEAD has not."""
+    words = git.run(place, "diff-index", "--cached", "--raw", "-z", "--no-renames", "HEAD", "--").out.split("\0")
+    return [(row[1:7], row[8:14], name) for row, name in zip(words[::2], words[1::2], strict=False)]
+
+
+def _repositories(place: Path) -> list[str]:
+    """Untracked repositories inside the worktree, which make `git add` fail where they have no commit."""
+    listed = git.run(place, "ls-files", "-z", "--others", "--directory", "--exclude-standard").out.split("\0")
+    found = []
+    for name in listed:
+        for folder, folders, names in os.walk(place / name) if name.endswith("/") else ():
+            if ".git" in folders or ".git" in names:
+                folders.clear()
+                found.append(os.path.relpath(folder, place))
+    return found
+
+
+def _outcome(path: Path) -> str:
+    """What the agent says of itself; `results` reads that strictly, here only a refusal to go on matters."""
+    try:
+        with path.open("rb") as file:
+            said = json.loads(file.read(1 << 20))
+    except (OSError, ValueError):
+        return ""
+    return str(said.get("outcome", "")) if isinstance(said, dict) else ""
+
+
+# --- .worktreeinclude ---
+
+
+def _include(root: Path, place: Path) -> None:
+    """Copy the ignored files of the root that .worktreeinclude names (patterns as in .gitignore). Overwrites none."""
+    if not (root / INCLUDE).is_file():
+        return
+    named = ("ls-files", "-z", "--others", "--ignored", f"--exclude-from={INCLUDE}", "--", ".", f":(exclude){FOLDER}")
+    names = git.run(root, *named).out
+    ignored = git.run(root, "check-ignore", "-z", "--stdin", ok=(0, 1), input=names).out if names else ""
+    for name in ignored.split("\0")[:-1]:
+        if not {FOLDER, ".git"} & set(Path(name).parts):
+            _copy(root, place, name)
+
+
+def _copy(root: Path, place: Path, name: str) -> None:
+    source, target = root / name, place / name
+    mode = source.lstat().st_mode
+    if os.path.lexists(target) or stat.S_ISDIR(mode):
+        return
+    if not Path(os.path.realpath(target)).is_relative_to(os.path.realpath(place)):
+        say(f"octopoid: {name} is not copied: it would be written outside the worktree")
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if stat.S_ISREG(mode):
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        with source.open("rb") as old, os.fdopen(os.open(target, flags, mode & 0o777), "wb") as new:
+            while chunk := old.read(1 << 20):
+                new.write(chunk)
+    elif stat.S_ISLNK(mode) and _stays_inside(root, source):
+        target.symlink_to(source.readlink())
+    else:
+        say(f"octopoid: {name} is not copied: it is no file, or a link that leads elsewhere")
+        return
+    say(f"octopoid: copied {name}")
+
+
+def _stays_inside(root: Path, link: Path) -> bool:
+    real = Path(os.path.realpath(link))
+    inside = real.is_relative_to(os.path.realpath(root)) and not real.is_relative_to(root / FOLDER)
+    return inside and not link.readlink().is_absolute()

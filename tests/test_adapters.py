@@ -1,0 +1,361 @@
+"""How agent programs are started and read. The streams are what Claude Code 2.1.197 and 2.1.328 were seen to print."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from octopoid.adapters import ADAPTERS, Evidence, Reading
+from octopoid.adapters.base import DETAIL, tail
+from octopoid.adapters.claude import RETRIES
+from octopoid.model import Finding, Result, Usage
+from octopoid.settings import Agent, Role
+
+IMPLEMENTER = Role("implementer", "")
+GATEKEEPER = Role("gatekeeper", "", produces="verdict", writes=False)
+HOSTILE = "$(touch /tmp/x); `id` --dangerously-skip-permissions"
+
+
+def agent(adapter: str, **given: Any) -> Agent:
+    return Agent("worker", "implementer", adapter, **{"timeout": 60.0, "silence": 30.0, **given})
+
+
+def evidence(
+    folder: Path, log: bytes | str = b"", status: int | None = 0, ended_by: str = "exit", signal: int | None = None
+) -> Evidence:
+    """An output.log in which the agent's part stands between other steps' output."""
+    data = log.encode() if isinstance(log, str) else log
+    before, after = b"preparing the worktree\n", b"checks: exit status 9\n"
+    path = folder / "output.log"
+    path.write_bytes(before + data + after)
+    return Evidence(status, signal, ended_by, path, len(before), len(before) + len(data))
+
+
+def launch(one: Agent, role: Role = IMPLEMENTER, root: Path = Path("/root of it")) -> Any:
+    entry = root / ".octopoid/attempts/t/001"
+    return ADAPTERS[one.adapter].launch(one, role, entry, entry / "prompt.md", root)
+
+
+def read(one: Agent, found: Evidence) -> Reading:
+    return ADAPTERS[one.adapter].read(one, found)
+
+
+# --- the contract, over every adapter ---
+
+EVERY = (
+    agent("command", command=("./scripts/codemod.sh", "-v")),
+    agent("command", command="codemod --all | tee log"),
+    agent("scripted", script="script.yaml"),
+    agent("claude"),
+    agent("claude", command="nvm exec 20 claude"),
+)
+
+
+@pytest.mark.parametrize("one", EVERY, ids=lambda one: f"{one.adapter}-{type(one.command).__name__}")
+class TestEvery:
+    def test_the_prompt_comes_on_stdin_and_nothing_of_it_in_argv(self, one: Agent) -> None:
+        said = launch(one, Role("implementer", HOSTILE, description=HOSTILE))
+        assert said.stdin == "/root of it/.octopoid/attempts/t/001/prompt.md"
+        assert not any(HOSTILE in word for word in said.argv)
+        assert said.argv[0] == ADAPTERS[one.adapter].program(one)
+
+    def test_a_missing_program_is_the_environment(self, one: Agent, tmp_path: Path) -> None:
+        reading = read(one, evidence(tmp_path, status=None, ended_by="missing"))
+        assert (reading.class_, reading.reason, reading.breaker) == ("environment", "missing", "worker")
+        assert "the program of agent worker could not be started" in reading.detail
+
+    @pytest.mark.parametrize("status", [None, 0, 143])
+    @pytest.mark.parametrize(
+        ("ended_by", "class_", "reason", "detail"),
+        [
+            ("timeout", "task", "timeout", "ended after its time limit of 60 s"),
+            ("silence", "task", "silence", "ended after 30 s without output"),
+            ("stop", "environment", "stopped", "stopped from outside"),
+        ],
+    )
+    def test_that_we_ended_it_wins(
+        self, one: Agent, status: int | None, ended_by: str, class_: str, reason: str, detail: str, tmp_path: Path
+    ) -> None:
+        reading = read(one, evidence(tmp_path, stream(result()), status=status, ended_by=ended_by, signal=15))
+        assert (reading.class_, reading.reason, reading.result, reading.breaker) == (class_, reason, None, "")
+        assert reading.detail.startswith(detail)
+
+    def test_killed_from_outside(self, one: Agent, tmp_path: Path) -> None:
+        reading = read(one, evidence(tmp_path, "half a l", status=None, signal=9))
+        assert reading == Reading("task", "killed by SIGKILL", "half a l")
+
+    def test_a_failure_shows_the_end_of_its_own_output(self, one: Agent, tmp_path: Path) -> None:
+        reading = read(one, evidence(tmp_path, b"x" * 9000 + b"\n\x1b[31mTraceback\x1b[0m \xff\n", status=3))
+        assert (reading.class_, reading.reason) == ("task", "exit status 3")
+        assert "Traceback" in reading.detail and "\x1b" not in reading.detail
+        assert "preparing" not in reading.detail and "checks" not in reading.detail
+        assert len(reading.detail) <= DETAIL + 50
+
+    def test_a_lost_log_is_not_the_end(self, one: Agent, tmp_path: Path) -> None:
+        found = Evidence(1, None, "exit", tmp_path / "none.log", 0, 100)
+        assert read(one, found) == Reading("task", "exit status 1")
+
+
+# --- command, scripted ---
+
+
+def test_a_list_is_argv_and_a_text_is_the_shells() -> None:
+    assert launch(EVERY[0]).argv == ("./scripts/codemod.sh", "-v")
+    assert launch(EVERY[1]).argv == ("sh", "-c", "codemod --all | tee log", "sh")
+    assert launch(agent("command", command=("a",), args=("b c",))).argv == ("a", "b c")
+
+
+def test_status_decides(tmp_path: Path) -> None:
+    one = EVERY[0]
+    assert read(one, evidence(tmp_path, "fine")) == Reading("ok")
+    for status in (126, 127):
+        reading = read(one, evidence(tmp_path, "sh: 1: codemod: not found\n", status=status))
+        assert (reading.class_, reading.reason, reading.breaker) == ("environment", "missing", "worker")
+        assert reading.detail.endswith("could not be started: sh: 1: codemod: not found")
+
+
+def test_a_script_is_a_path_from_the_root(tmp_path: Path) -> None:
+    assert launch(EVERY[2]).argv[-1] == "/root of it/script.yaml"
+    assert "-S" in launch(agent("scripted", script="/abs/a.json")).argv
+    assert launch(agent("scripted", script="/abs/a.json")).argv[-1] == "/abs/a.json"
+    reading = read(EVERY[2], evidence(tmp_path, "scripted agent: script.yaml: unknown action `x`\n", status=2))
+    assert (reading.class_, reading.reason, reading.breaker) == ("environment", "broken script", "worker")
+    assert read(EVERY[2], evidence(tmp_path, "said", status=0)) == Reading("ok")
+
+
+def test_the_tail_keeps_whole_lines(tmp_path: Path) -> None:
+    lines = "".join(f"line {i:04d}\n" for i in range(1000))
+    said = tail(evidence(tmp_path, lines), 100)
+    assert said.splitlines()[0] in lines.splitlines()
+    assert said.endswith("line 0999") and len(said) <= 100
+    assert tail(evidence(tmp_path, "é" * 500), 100) == "é" * 100
+
+
+# --- claude: starting ---
+
+
+def flags(argv: tuple[str, ...]) -> dict[str, str]:
+    return {
+        word: after if not after.startswith("--") else ""
+        for word, after in zip(argv, (*argv[1:], "--"), strict=True)
+        if word.startswith("-")
+    }
+
+
+def test_claude_works_headless_for_root_too() -> None:
+    said = launch(agent("claude"))
+    assert said.argv[:5] == ("claude", "-p", "--output-format", "stream-json", "--verbose")
+    given = flags(said.argv)
+    assert given["--permission-mode"] == "acceptEdits"
+    assert {"Bash", "Edit", "Write"} <= set(given["--allowedTools"].split(","))
+    assert not {"--model", "--max-turns", "--json-schema", "--tools"} & set(given)
+    assert dict(said.env)["CLAUDE_CODE_MAX_RETRIES"] == str(RETRIES)
+    assert dict(said.env)["CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC"] == "1"
+
+
+def test_claude_takes_what_the_policy_says() -> None:
+    role = IMPLEMENTER._replace(tools=("Bash(npm test:*)", "Read", "Edit", "mcp__db__query"), model="haiku")
+    given = flags(launch(agent("claude", max_turns=7), role).argv)
+    assert (given["--model"], given["--max-turns"]) == ("haiku", "7")
+    assert given["--allowedTools"] == "Bash(npm test:*),Read,Edit,mcp__db__query"
+    assert given["--tools"] == "Bash,Read,Edit"
+    said = launch(agent("claude", model="opus", args=("--effort", "high"), env=("CLAUDE_CODE_MAX_RETRIES",)), role)
+    assert flags(said.argv)["--model"] == "opus"
+    assert said.argv[-2:] == ("--effort", "high")
+    assert "CLAUDE_CODE_MAX_RETRIES" not in dict(said.env)
+
+
+def test_another_way_to_start_claude() -> None:
+    assert launch(agent("claude", command=("/opt/claude", "--x"))).argv[:3] == ("/opt/claude", "--x", "-p")
+    assert launch(EVERY[4]).argv[:5] == ("sh", "-c", 'nvm exec 20 claude "$@"', "claude", "-p")
+
+
+def test_a_reviewer_only_looks() -> None:
+    given = flags(launch(agent("claude"), GATEKEEPER).argv)
+    assert given["--tools"] == "Read,Glob,Grep,Bash"
+    assert "Write" not in given["--allowedTools"] and "Bash," not in given["--allowedTools"] + ","
+    assert {"Write", "Edit"} <= set(given["--disallowedTools"].split(","))
+    assert (given["--permission-mode"], given["--setting-sources"]) == ("default", "user")
+    assert json.loads(given["--json-schema"])["properties"]["outcome"] == {"enum": ["accept", "reject"]}
+    writing = flags(launch(agent("claude"), GATEKEEPER._replace(tools=("Read", "Write"))).argv)
+    assert "Write" in writing["--disallowedTools"].split(",")
+
+
+# --- claude: reading ---
+
+INIT = {"type": "system", "subtype": "init", "cwd": "/w", "session_id": "s-1", "tools": ["Bash"], "model": "m"}
+SAID = {"type": "assistant", "message": {"content": [{"type": "text", "text": 'not a "result"'}]}, "session_id": "s-1"}
+
+
+def result(**given: Any) -> dict[str, Any]:
+    """A result line of a good run, with `given` changed."""
+    return {
+        "type": "result",
+        "subtype": "success",
+        "is_error": False,
+        "api_error_status": None,
+        "num_turns": 3,
+        "result": "all done",
+        "session_id": "s-1",
+        "total_cost_usd": 0.25,
+        "usage": {"input_tokens": 1, "output_tokens": 2},
+        "modelUsage": {
+            "a": {"inputTokens": 10, "outputTokens": 5, "cacheReadInputTokens": 100, "cacheCreationInputTokens": 7},
+            "b": {"inputTokens": 3, "outputTokens": 1, "costUSD": 0.01},
+        },
+        "permission_denials": [],
+        "terminal_reason": "completed",
+        **given,
+    }
+
+
+def api_error(status: int | None, text: str, **given: Any) -> dict[str, Any]:
+    return result(is_error=True, api_error_status=status, result=text, total_cost_usd=0, modelUsage={}, **given)
+
+
+def stream(*lines: dict[str, Any] | str) -> str:
+    return "".join(f"{one if isinstance(one, str) else json.dumps(one)}\n" for one in (INIT, SAID, *lines))
+
+
+def retry(attempt: int, status: int) -> dict[str, Any]:
+    return {"type": "system", "subtype": "api_retry", "attempt": attempt, "max_retries": 3, "error_status": status}
+
+
+def test_a_good_run(tmp_path: Path) -> None:
+    assert read(agent("claude"), evidence(tmp_path, stream(result()))) == Reading(
+        "ok", usage=Usage(120, 6, 0.25), result=Result(summary="all done"), session="s-1"
+    )
+
+
+def test_the_last_result_wins_whatever_stands_around_it(tmp_path: Path) -> None:
+    last = json.dumps(result(result="second", total_cost_usd=0.5))
+    reordered = json.dumps(dict(sorted(json.loads(last).items(), reverse=True)))  # 2.1.328: `type` is not first
+    log = stream(result(result="first"), "(node) warning", '["result"]', '{"type": "result"', f"no newline {reordered}")
+    reading = read(agent("claude"), evidence(tmp_path, log + "\0\xff\n"))
+    assert (reading.class_, reading.usage.usd) == ("ok", 0.5)
+    assert reading.result == Result(summary="second")
+
+
+def test_unknown_is_not_zero(tmp_path: Path) -> None:
+    line = {"type": "result", "subtype": "success", "is_error": False, "result": None, "total_cost_usd": "free"}
+    reading = read(agent("claude"), evidence(tmp_path, stream(line)))
+    assert (reading.class_, reading.usage, reading.session) == ("ok", Usage(None, None, None), "")
+    usage = {"input_tokens": 4, "cache_read_input_tokens": 6, "output_tokens": 2}
+    assert read(agent("claude"), evidence(tmp_path, stream({**line, "usage": usage}))).usage == Usage(10, 2, None)
+
+
+def test_denied_tools_are_told_and_the_facts_decide(tmp_path: Path) -> None:
+    denials = [{"tool_name": "Write"}, {"tool_name": "Bash"}, {"tool_name": "Write"}, {}]
+    reading = read(agent("claude"), evidence(tmp_path, stream(result(permission_denials=denials))))
+    assert (reading.class_, reading.detail) == ("ok", "tool calls were denied: Write (2), Bash (1), ? (1)")
+
+
+def test_a_verdict(tmp_path: Path) -> None:
+    verdict = {"outcome": "reject", "summary": "s", "feedback": "f", "findings": [{"message": "m", "line": 2}]}
+    reading = read(agent("claude"), evidence(tmp_path, stream(result(structured_output=verdict))))
+    assert reading.result == Result("reject", "s", "f", findings=(Finding("", 2, "", "m"),))
+    reading = read(agent("claude"), evidence(tmp_path, stream(result(structured_output={"outcome": "yes"}))))
+    assert (reading.class_, reading.reason, reading.result) == ("task", "bad result", None)
+    assert reading.detail == "structured output: unknown outcome `yes`"
+
+
+NO_LOGIN, LIMIT, DEAD = "not logged in", "rate limit", "no answer"
+
+
+@pytest.mark.parametrize(
+    ("line", "class_", "reason", "breaker"),
+    [
+        (api_error(401, "Failed to authenticate. API Error: 401 x"), "environment", NO_LOGIN, "claude"),
+        (api_error(403, "API Error: 403"), "environment", NO_LOGIN, "claude"),
+        (api_error(None, "Not logged in · Please run /login"), "environment", NO_LOGIN, "claude"),
+        (api_error(None, "Invalid API key · Please run /login"), "environment", NO_LOGIN, "claude"),
+        (api_error(429, "API Error: Request rejected (429) · x"), "environment", LIMIT, "claude"),
+        (api_error(None, "You've hit your session limit · resets 1:31pm (UTC)"), "environment", LIMIT, "claude"),
+        (api_error(500, "API Error: 500"), "environment", DEAD, "claude"),
+        (api_error(529, "API Error: 529 overloaded"), "environment", DEAD, "claude"),
+        (api_error(None, "API Error: Connection error."), "environment", DEAD, "claude"),
+        (api_error(400, "Credit balance is too low"), "environment", "no credit", "claude"),
+        (api_error(404, "There's an issue with the selected model"), "environment", "configuration", "worker"),
+        (api_error(400, "Prompt is too long"), "task", "refused by the API", ""),
+        (api_error(413, "Request too large"), "task", "refused by the API", ""),
+        (result(subtype="error_max_turns", is_error=True, errors=["turns (2)"]), "task", "turn limit", ""),
+        (result(subtype="error_max_budget_usd", is_error=True, errors=["$1"]), "task", "budget", ""),
+        (result(subtype="error_during_execution", is_error=True, errors=["x"]), "task", "interrupted", ""),
+        (result(subtype="error_max_structured_output_retries", is_error=True), "task", "no verdict", ""),
+        (result(subtype="error_of_tomorrow", is_error=True), "task", "error", ""),
+    ],
+)
+def test_how_claude_fails(line: dict[str, Any], class_: str, reason: str, breaker: str, tmp_path: Path) -> None:
+    reading = read(agent("claude"), evidence(tmp_path, stream(line), status=1))
+    assert (reading.class_, reading.reason, reading.breaker, reading.result) == (class_, reason, breaker, None)
+    assert reading.detail == (line.get("errors") or [line["result"]])[0]
+    assert reading.usage.usd == line["total_cost_usd"]
+
+
+def test_an_interrupted_run_may_end_with_status_0(tmp_path: Path) -> None:
+    """SIGINT while it streams: status 0 (both versions)."""
+    line = result(subtype="error_during_execution", is_error=True, errors=["aborted"])
+    assert read(agent("claude"), evidence(tmp_path, stream(line))).class_ == "task"
+    reading = read(agent("claude"), evidence(tmp_path, stream()))
+    assert (reading.class_, reading.reason) == ("task", "no result")
+    assert read(agent("claude"), evidence(tmp_path, stream(result()), status=143)).reason == "exit status 143"
+
+
+def test_retries_and_resets_are_told(tmp_path: Path) -> None:
+    log = stream(retry(1, 500), retry(2, 500), retry(3, 500), api_error(500, "API Error: 500"))
+    assert read(agent("claude"), evidence(tmp_path, log, status=1)).detail == "API Error: 500 (gave up after 3 retries)"
+    info = {"status": "rejected", "resetsAt": 4_000_000_000, "rateLimitType": "five_hour"}
+    log = stream({"type": "rate_limit_event", "rate_limit_info": info}, api_error(429, "You've hit your limit"))
+    found = evidence(tmp_path, log, status=1)
+    os.utime(found.log, (3_999_996_400, 3_999_996_400))
+    assert read(agent("claude"), found).retry_after == 3600
+    os.utime(found.log, (4_000_000_001, 4_000_000_001))
+    assert read(agent("claude"), found).retry_after == 0
+    allowed = stream(
+        {"type": "rate_limit_event", "rate_limit_info": {**info, "status": "allowed"}}, api_error(429, "x")
+    )
+    assert read(agent("claude"), evidence(tmp_path, allowed, status=1)).retry_after == 0
+
+
+def test_a_breaker_is_about_a_credential(tmp_path: Path) -> None:
+    one = agent("claude", env=("FOO", "ANTHROPIC_API_KEY"))
+    log = stream(api_error(401, "x"))
+    assert read(one, evidence(tmp_path, log, status=1)).breaker == "claude:ANTHROPIC_API_KEY"
+
+
+@pytest.mark.parametrize(
+    ("said", "reason", "breaker"),
+    [
+        ("--dangerously-skip-permissions cannot be used with root/sudo privileges for ...", "configuration", "worker"),
+        ("error: unknown option '--nonsense'", "configuration", "worker"),
+        ("Error: When using --print, --output-format=stream-json requires --verbose", "configuration", "worker"),
+        ("Invalid API key · Please run /login", NO_LOGIN, "claude"),
+    ],
+)
+def test_without_a_result_stderr_speaks(said: str, reason: str, breaker: str, tmp_path: Path) -> None:
+    reading = read(agent("claude"), evidence(tmp_path, f"{said}\n", status=1))
+    assert (reading.class_, reading.reason, reading.detail, reading.breaker) == ("environment", reason, said, breaker)
+
+
+def test_what_the_work_is_about_does_not_classify_it(tmp_path: Path) -> None:
+    """A task about a login page is no broken login (LESSONS 37)."""
+    tool = {"type": "user", "message": {"content": [{"type": "tool_result", "content": "Please run /login first"}]}}
+    assert read(agent("claude"), evidence(tmp_path, stream(tool), status=1)).class_ == "task"
+    done = stream(result(result="Invalid API key · Please run /login is now shown on the page"))
+    assert read(agent("claude"), evidence(tmp_path, done)).class_ == "ok"
+
+
+def test_what_it_cost_is_known_even_if_we_ended_it(tmp_path: Path) -> None:
+    """2.1.197 answers cheerfully and with status 0 after our SIGTERM: the time limit still wins."""
+    reading = read(agent("claude"), evidence(tmp_path, stream(result(result="Slept.")), ended_by="timeout"))
+    assert (reading.class_, reading.reason, reading.result) == ("task", "timeout", None)
+    assert (reading.usage, reading.session) == (Usage(120, 6, 0.25), "s-1")
+
+
+def test_a_wrapper_that_does_not_find_claude(tmp_path: Path) -> None:
+    reading = read(EVERY[4], evidence(tmp_path, "sh: 1: nvm: not found\n", status=127))
+    assert (reading.class_, reading.reason, reading.breaker) == ("environment", "missing", "worker")

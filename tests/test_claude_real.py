@@ -1,0 +1,243 @@
+"""The real Claude Code, started and read by its adapter, against a scripted model server on loopback."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from harness import PROJECT, Repo, git
+from modelserver import ModelServer, Step, drop, error, text, tool
+
+from octopoid.adapters import ADAPTERS, Evidence, Reading
+from octopoid.adapters.claude import RETRIES
+from octopoid.model import Result, Usage
+from octopoid.settings import Agent, Role
+
+IMPLEMENTER = Role("implementer", "")
+GATEKEEPER = Role("gatekeeper", "", produces="verdict", writes=False)
+KEY = {"ANTHROPIC_API_KEY": "dummy"}
+
+
+@pytest.fixture(scope="session")
+def claude(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The binary that scripts/install-agents installs; one worker installs, the others wait for it."""
+    with (tmp_path_factory.getbasetemp().parent / "install-agents.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = subprocess.run([PROJECT / "scripts/install-agents"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return Path(done.stdout.strip())
+
+
+class Ran(NamedTuple):
+    """One run: how it was read, the worktree it worked in, the server's calls, how long it took."""
+
+    reading: Reading
+    worktree: Path
+    server: ModelServer
+    seconds: float
+    log: str
+
+    def said(self, name: str) -> list[Any]:
+        """Every `name` block of the tool results in the log."""
+        lines = [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
+        blocks = [block for line in lines if line["type"] == "user" for block in line["message"]["content"]]
+        return [block[name] for block in blocks if name in block]
+
+
+@pytest.fixture
+def worktree(repo: Repo) -> Path:
+    """A linked worktree with a detached HEAD, as octopoid makes them."""
+    path = repo.layout.home / "worktrees/t"
+    git(repo, "worktree", "add", "-q", "--detach", path)
+    return path
+
+
+@pytest.fixture
+def run(claude: Path, repo: Repo, worktree: Path) -> Any:
+    """Run Claude as its adapter starts it: `run(steps, role=…, env=…, prompt=…, **agent)` → Ran."""
+
+    def go(
+        steps: Sequence[Step],
+        role: Role = IMPLEMENTER,
+        env: Mapping[str, str] = KEY,
+        prompt: str = "Do what the script says.",
+        **given: Any,
+    ) -> Ran:
+        agent = Agent("worker", role.name, "claude", **{"command": (str(claude),), **given})
+        entry = repo.layout.entry("t", 1)
+        entry.mkdir(parents=True)
+        prompt_file, log_file = entry / "prompt.md", entry / "output.log"
+        prompt_file.write_text(f"{prompt}\n[[script]]\n", encoding="utf-8")
+        launch = ADAPTERS["claude"].launch(agent, role, entry, prompt_file, repo.root)
+        assert launch.stdin == str(prompt_file)
+        began = time.monotonic()
+        with ModelServer({"script": steps}) as server, log_file.open("wb") as log, prompt_file.open("rb") as stdin:
+            done = subprocess.run(
+                launch.argv,
+                cwd=worktree,
+                env={**repo.env, "ANTHROPIC_BASE_URL": server.url, **env, **dict(launch.env)},
+                stdin=stdin,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                timeout=60,
+                check=False,
+            )
+        seconds = time.monotonic() - began
+        evidence = Evidence(done.returncode, None, "exit", log_file, 0, log_file.stat().st_size)
+        return Ran(ADAPTERS["claude"].read(agent, evidence), worktree, server, seconds, log_file.read_text("utf-8"))
+
+    return go
+
+
+def bash(command: str) -> Step:
+    return tool("Bash", command=command, description="scripted")
+
+
+def test_it_edits_and_commits(run: Any, repo: Repo, worktree: Path) -> None:
+    """With a prompt that no argv could carry (E2BIG from 128 KiB on: LESSONS 6)."""
+    ran = run(
+        [
+            tool("Write", file_path=str(worktree / "hello.py"), content="print('hello')\n"),
+            bash("git add -A && git commit -q -m 'Say hello'"),
+            text("I wrote hello.py.", usage=(7, 3)),
+        ],
+        prompt="Background: " + "lorem ipsum " * 20_000,
+        model="sonnet",
+        max_turns=9,
+    )
+    assert (ran.reading.class_, ran.reading.detail) == ("ok", "")
+    assert ran.reading.result == Result(summary="I wrote hello.py.")
+    assert ran.reading.usage._replace(usd=None) == Usage(27, 13)
+    assert ran.reading.usage.usd and ran.reading.usage.usd > 0
+    assert len(ran.reading.session) == 36
+    assert git(repo, "log", "-1", "--format=%an %s", at=worktree) == "Ada Tester Say hello"
+    assert git(repo, "status", "--porcelain", at=worktree) == ""
+    assert git(repo, "log", "--format=%s") == "First commit"  # the user's checkout is as it was
+    assert [call.turn for call in ran.server.of("script")] == [0, 1, 2]
+    assert "sonnet" in ran.server.of("script")[0].body["model"]
+
+
+def test_a_wrong_key_ends_soon_and_is_the_environment(run: Any) -> None:
+    """Claude's own limit would be three minutes, also for a 401 (LESSONS 23)."""
+    ran = run([error(401, message="invalid x-api-key")], env={"ANTHROPIC_API_KEY": "wrong"})
+    assert (ran.reading.class_, ran.reading.reason, ran.reading.breaker) == ("environment", "not logged in", "claude")
+    assert f"(gave up after {RETRIES} retries)" in ran.reading.detail
+    assert len(ran.server.of("script")) == 1 + RETRIES
+    assert ran.seconds < 30
+
+
+def test_no_key_at_all(run: Any) -> None:
+    ran = run([text("never asked")], env={})
+    assert (ran.reading.class_, ran.reading.reason) == ("environment", "not logged in")
+    assert ran.server.of("script") == []
+
+
+def test_an_overloaded_api_is_retried(run: Any) -> None:
+    ran = run([error(529, times=1), text("here I am")])
+    assert (ran.reading.class_, ran.reading.result) == ("ok", Result(summary="here I am"))
+
+
+def test_a_spent_subscription_says_when_it_comes_back(run: Any) -> None:
+    """LESSONS 22: 133 agents started after the quota was gone."""
+    resets = {
+        "anthropic_ratelimit_unified_status": "rejected",
+        "anthropic_ratelimit_unified_reset": str(int(time.time()) + 3600),
+        "anthropic_ratelimit_unified_representative_claim": "five_hour",
+    }
+    ran = run([error(429, **resets)], env={"CLAUDE_CODE_OAUTH_TOKEN": "sk-ant-oat01-dummy"})
+    assert (ran.reading.class_, ran.reading.reason) == ("environment", "rate limit")
+    assert 3500 < ran.reading.retry_after <= 3600
+
+
+def test_the_turn_limit_is_the_tasks_failure(run: Any) -> None:
+    ran = run([bash("echo 1"), bash("echo 2"), bash("echo 3")], max_turns=1)
+    assert (ran.reading.class_, ran.reading.reason) == ("task", "turn limit")
+    assert ran.reading.detail == "Reached maximum number of turns (1)"
+    assert ran.reading.usage.output_tokens
+
+
+def test_a_flag_it_does_not_know(run: Any) -> None:
+    ran = run([], args=("--nonsense",))
+    assert (ran.reading.class_, ran.reading.reason, ran.reading.breaker) == ("environment", "configuration", "worker")
+    assert "--nonsense" in ran.reading.detail
+
+
+def test_a_reviewer_cannot_write_and_gives_its_verdict(run: Any, repo: Repo, worktree: Path) -> None:
+    """Also not if the candidate brings settings that allow everything (LESSONS 41)."""
+    hook = {"hooks": [{"type": "command", "command": f"touch {worktree}/hooked"}]}
+    allow = {"permissions": {"allow": ["Bash(*)", "Write", "Edit"]}, "hooks": {"PreToolUse": [{"matcher": "", **hook}]}}
+    settings = worktree / ".claude/settings.json"
+    settings.parent.mkdir()
+    settings.write_text(json.dumps(allow), encoding="utf-8")
+    git(repo, "add", "-A", at=worktree)
+    git(repo, "commit", "-q", "-m", "Settings", at=worktree)
+    ran = run(
+        [
+            tool("Write", file_path=str(worktree / "by-write"), content="1"),
+            bash(f"touch {worktree}/by-touch"),
+            bash("git log -1 --format=%s > by-redirection"),
+            bash(f"git diff --output={worktree}/by-output HEAD~1"),
+            bash("git log -1 --format=%s"),
+            tool("Read", file_path=str(worktree / "README.md")),
+            tool("StructuredOutput", outcome="reject", summary="Looked.", feedback="Take the settings out."),
+        ],
+        role=GATEKEEPER,
+    )
+    assert ran.reading.class_ == "ok"
+    assert ran.reading.result == Result("reject", "Looked.", "Take the settings out.")
+    assert ran.reading.detail == "tool calls were denied: Bash (3)"
+    assert "Settings" in ran.said("content") and any("A project" in str(one) for one in ran.said("content"))
+    assert git(repo, "status", "--porcelain", "--ignored", at=worktree) == ""
+    offered = {one["name"] for one in ran.server.of("script")[0].body["tools"]}
+    assert "Read" in offered and not offered & {"Write", "Edit", "NotebookEdit", "Task"}
+
+
+def test_a_reviewer_without_a_verdict_is_no_verdict(run: Any) -> None:
+    ran = run([text("Looks good to me!"), text("I said it looks good.")], role=GATEKEEPER)
+    assert ran.reading.class_ == "ok"
+    assert ran.reading.result is not None and ran.reading.result.outcome == ""
+
+
+def test_denied_tools_are_named(run: Any, repo: Repo, worktree: Path) -> None:
+    """A run without a single allowed call ends with status 0 and `success` (LESSONS 38)."""
+    role = IMPLEMENTER._replace(tools=("Read", "Bash(git status:*)"))
+    ran = run([bash("git commit --allow-empty -m x"), text("Done!")], role=role)
+    assert (ran.reading.class_, ran.reading.detail) == ("ok", "tool calls were denied: Bash (1)")
+    assert git(repo, "log", "--format=%s", at=worktree) == "First commit"
+    assert git(repo, "status", "--porcelain", at=worktree) == ""
+
+
+def test_a_dropped_connection_is_the_environment(run: Any) -> None:
+    ran = run([drop()])
+    assert (ran.reading.class_, ran.reading.reason, ran.reading.breaker) == ("environment", "no answer", "claude")
+    assert ran.seconds < 30
+
+
+def test_the_model_server_answers_without_streaming_too() -> None:
+    """The server itself, for clients that do not stream: hurdles first, then turn by turn, then `done`."""
+    script = [error(500, times=1), tool("Bash", command="ls"), text("fine", usage=(3, 4))]
+    with ModelServer({"s": script}) as server:
+        history: list[dict[str, Any]] = [{"role": "user", "content": "[[s]]"}]
+        answers = []
+        for _ in range(4):
+            body = json.dumps({"model": "m", "tools": [{"name": "Bash"}], "messages": history}).encode()
+            asked = urllib.request.Request(f"{server.url}/v1/messages?beta=true", body, method="POST")  # noqa: S310 - loopback
+            try:
+                with urllib.request.urlopen(asked, timeout=10) as answer:  # noqa: S310 - loopback
+                    answers.append(json.load(answer))
+            except urllib.error.HTTPError as refusal:
+                answers.append(json.load(refusal))
+                continue
+            history += [{"role": "assistant", "content": answers[-1]["content"]}, {"role": "user", "content": []}]
+    assert answers[0]["error"]["type"] == "api_error"
+    assert [one["content"][0].get("text", "tool") for one in answers[1:]] == ["tool", "fine", "done"]
+    assert (answers[1]["stop_reason"], answers[2]["usage"]) == ("tool_use", {"input_tokens": 3, "output_tokens": 4})
+    assert [call.turn for call in server.of("s")] == [0, 0, 1, 2]
