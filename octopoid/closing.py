@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from octopoid import attempts, evidence, judging, lifecycle, process, results, steer
@@ -11,8 +10,8 @@ from octopoid.adapters.base import Evidence, Reading
 from octopoid.errors import Invalid
 from octopoid.evidence import Exit, Facts
 from octopoid.layout import Layout
-from octopoid.model import Entry, Item, Ledger, Opening, Outcome, Result
-from octopoid.plans import Live
+from octopoid.model import Entry, Item, Opening, Outcome, Result
+from octopoid.plans import Live, Refuse
 from octopoid.settings import Config, Limits
 from octopoid.states import State
 
@@ -59,12 +58,10 @@ def end(layout: Layout, task: str, entry: Entry, why: str, gently: bool) -> None
         process.end_marked(str(folder), END_GRACE)
 
 
-def refuse(
-    layout: Layout, item: Item, gate: str, detail: str, feedback: str, tree: str, limits: Limits, now: float
-) -> None:
+def refuse(layout: Layout, item: Item, refusal: Refuse, limits: Limits, now: float) -> None:
     """A gate's no that needs no run: recorded as a gate entry of its own, with its move."""
-    outcome = judging.refusal(gate, detail, feedback, item.ledger.candidate, item.ledger, limits, now)
-    opening = Opening("gate", now, gate=gate, candidate=item.ledger.candidate, tree=tree)
+    outcome = judging.refusal(refusal, item.ledger, limits, now)
+    opening = Opening("gate", now, gate=refusal.gate, candidate=item.ledger.candidate, tree=refusal.tree)
     lifecycle.record(layout, item.id, opening, outcome, now)
 
 
@@ -72,13 +69,13 @@ def liveness(layout: Layout, task: str, entry: Entry, held: bool) -> Live:
     """What the kernel says about an open entry whose lock is (not) `held`."""
     if not held:
         return Live(False, False)
-    folder = str(layout.entry(task, entry.number))
-    facts = process.read_pid(folder)
+    folder = layout.entry(task, entry.number)
+    facts = process.read_pid(str(folder))
     runner = facts.get("runner_pid")
     if not runner:
         return Live(True, True)  # between its start and its first line of evidence
-    alive = facts.get("boot_id") == process.boot_id() and process.start_time(runner) == facts.get("runner_start")
-    return Live(True, alive, os.path.exists(os.path.join(folder, "stop")))
+    alive = process.start_time(runner) == facts.get("runner_start")
+    return Live(True, alive, (folder / "stop").exists())
 
 
 def _at_home(item: Item, entry: Entry) -> bool:
@@ -165,8 +162,3 @@ def _breaker(layout: Layout, opening: Opening, outcome: Outcome, reading: Readin
         steer.trip(layout, outcome.breaker, outcome.detail, now, reading.retry_after if reading else 0.0)
     elif opening.agent and outcome.class_ in ("ok", "task"):
         steer.close_breaker(layout, f"agent:{opening.agent}")
-
-
-def ledger_is_clean(ledger: Ledger) -> bool:
-    """Nothing of a task is unfinished."""
-    return ledger.open is None and ledger.unmoved is None

@@ -1,9 +1,10 @@
-"""Watch, wait, signals: the loop around the tick. `run --once` from cron and the daemon are the same code (DESIGN §5)."""
+"""Watch, wait, signals: the loop around the tick. `run --once` from cron and the daemon are the same code."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import signal
 import threading
@@ -16,7 +17,7 @@ from octopoid import durable, policy, process
 from octopoid.errors import Conflict, UsageError
 from octopoid.layout import Layout, worktree_of
 from octopoid.plans import Plan
-from octopoid.scheduler import Scheduler, Tick
+from octopoid.scheduler import Scheduler, Tick, forecast
 from octopoid.states import ACTIVE, State
 
 if TYPE_CHECKING:
@@ -66,9 +67,9 @@ def run(
         raise Conflict(
             f"{here} is a worktree of {layout.root}: the scheduler runs from the main checkout", f"cd {layout.root}"
         )
-    scheduler = Scheduler(layout, dict(os.environ), say)
     if dry_run:
-        return _dry_run(scheduler, say)
+        return _dry_run(layout, say)
+    scheduler = Scheduler(layout, dict(os.environ), say)
     layout.run.mkdir(parents=True, exist_ok=True)
     with _locked(layout), _announced(layout):
         layout.stop_request.unlink(missing_ok=True)
@@ -95,7 +96,7 @@ def _loop(scheduler: Scheduler, until_empty: bool, interval: float, progress: Ca
                 return 6 if tick.look.items or tick.look.problems else 0
             if tick.acted:
                 seen = _stamps(scheduler)
-            _wait(scheduler, flags, seen, interval, policy.next_time(tick.plan))
+            _wait(scheduler, flags, seen, interval, tick.until)
 
 
 def moves_by_itself(plan: Plan) -> bool:
@@ -137,26 +138,23 @@ def _leave(scheduler: Scheduler) -> int:
     except FileNotFoundError:
         now = False
     if now:
-        scheduler.starting = False
+        scheduler.closed = "the scheduler is stopping"
         scheduler.end_all("scheduler stop")
         deadline = time.monotonic() + STOP_PATIENCE
         waker = threading.Event()
         while time.monotonic() < deadline:
             tick = scheduler.tick()
-            if not scheduler.running(tick.look):
+            if not scheduler.surveyor.running(tick.look):
                 break
             waker.wait(0.1)
     layout.stop_request.unlink(missing_ok=True)
     return 0
 
 
-def _dry_run(scheduler: Scheduler, say: Callable[[str], None]) -> int:
-    look = scheduler.observer.look()
-    config = scheduler.policy.current()
-    now = time.time()
-    plan = policy.plan(scheduler.snapshot(look, config, now), config, now)
+def _dry_run(layout: Layout, say: Callable[[str], None]) -> int:
+    _, plan = forecast(layout, time.time())
     for action in plan.actions:
-        say(f"would do: {type(action).__name__} {action.task}")
+        say(f"{action.task}: would {policy.name_of(action)}")
     for task, decision in plan.decisions.items():
         if decision.action is None:
             say(f"{task}: {decision.waits}: {decision.text}")
@@ -226,6 +224,7 @@ def _watching(layout: Layout, flags: Flags) -> Iterator[None]:
             if event.event_type in _INTERESTING:
                 flags.wake.set()
 
+    logging.getLogger("watchdog").setLevel(logging.CRITICAL)  # its thread warns about our own leaving
     folders = [layout.folder(state) for state in (*ACTIVE, State.DONE)]
     folders += [layout.run, layout.pause, layout.home, layout.roles]
     observer = Observer()

@@ -36,7 +36,7 @@ class Found(NamedTuple):
 
 
 def checks(root: Path, which: Callable[[str], str | None] = shutil.which) -> tuple[Found, ...]:
-    """How the project at `root` is tested: one command for each language in it, else its Makefile; () for nothing known.
+    """How the project at `root` is tested: a command for each language in it, else its Makefile; () for nothing known.
 
     `which` finds a program on PATH. Reads files only.
     """

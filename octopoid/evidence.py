@@ -92,7 +92,7 @@ def read_facts(entry: Path) -> Facts:
         record = _record(path)
     except FileNotFoundError:
         return Facts()
-    known = {
+    known: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in record.items()
         if key in Facts._fields and value is not None

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from octopoid.adapters.base import Reading
 from octopoid.evidence import Exit, Facts, StepExit
 from octopoid.model import Ledger, Opening, Outcome, Result, Usage
+from octopoid.plans import Refuse
 from octopoid.settings import Limits
 
 ENVIRONMENT_STATUS = 75
@@ -46,14 +47,20 @@ def judge(opening: Opening, remains: Remains, ledger: Ledger, limits: Limits, no
     return _move_gate(judged, opening, ledger, limits)
 
 
-def refusal(
-    kind: str, detail: str, feedback: str, candidate: str, ledger: Ledger, limits: Limits, now: float
-) -> Outcome:
-    """A no without a run of its own; `kind` is the gate's name, `merge` for a conflict."""
+def refusal(refuse: Refuse, ledger: Ledger, limits: Limits, now: float) -> Outcome:
+    """A no without a run of its own: a conflict (gate `merge`), or an answer that is known already."""
     outcome = Outcome(
-        "gate", "task", False, "rejected", detail, now, candidate=candidate, verdict="reject", feedback=feedback
+        "gate",
+        "task",
+        False,
+        "rejected",
+        refuse.detail,
+        now,
+        candidate=ledger.candidate,
+        verdict="reject",
+        feedback=refuse.feedback,
     )
-    return _refused(outcome, kind, ledger, limits)
+    return _refused(outcome, refuse.gate, ledger, limits)
 
 
 def _attempt(opening: Opening, remains: Remains, ledger: Ledger, now: float) -> Outcome:

@@ -5,9 +5,10 @@ The order makes every crash harmless: an entry without `pid` never started, a cl
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,16 +18,18 @@ from octopoid.errors import LostRace
 from octopoid.gates import checks_key, role_of
 from octopoid.layout import Layout
 from octopoid.model import Item, Opening, Task
-from octopoid.plans import Projection
-from octopoid.settings import Agent, Check, Config, Flow
+from octopoid.plans import Base, Projection
+from octopoid.settings import Agent, Check, Config
 
 ENVIRONMENT = frozenset(
-    """
-    PATH HOME USER LOGNAME SHELL LANG LANGUAGE TERM TZ TMPDIR XDG_RUNTIME_DIR XDG_CONFIG_HOME XDG_CACHE_HOME
-    XDG_DATA_HOME XDG_STATE_HOME GIT_CONFIG_GLOBAL GIT_CONFIG_SYSTEM GIT_CONFIG_NOSYSTEM GIT_AUTHOR_NAME
-    GIT_AUTHOR_EMAIL GIT_COMMITTER_NAME GIT_COMMITTER_EMAIL HTTP_PROXY HTTPS_PROXY NO_PROXY ALL_PROXY http_proxy
-    https_proxy no_proxy all_proxy SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE CURL_CA_BUNDLE NODE_EXTRA_CA_CERTS
-    """.split()
+    {
+        *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TERM", "TZ", "TMPDIR"),
+        *("XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"),
+        *("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"),
+        *("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL"),
+        *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy"),
+        *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"),
+    }
 )
 """What every step gets of the scheduler's environment, with `LC_*`; the rest only when `env:` names it (DESIGN §5)."""
 
@@ -60,16 +63,15 @@ def worktrees_folder(layout: Layout, config: Config) -> Path:
 def start_attempt(
     site: Site,
     item: Item,
-    flow: Flow,
     agent: Agent,
     slot: int,
-    base: str,
-    base_sha: str,
+    base: Base,
     reuse: Path | None,
     now: float,
 ) -> Started:
     """Claim the task and start `agent` on it. Raises LostRace when the file moved meanwhile: nothing is left behind."""
     task = _task(item)
+    flow = site.config.flows[task.flow]
     role = role_of(task, flow)
     opening = Opening(
         kind="attempt",
@@ -79,39 +81,42 @@ def start_attempt(
         adapter=agent.adapter,
         stage=flow.stages[0].name,
         attempt=item.ledger.tries.get(role, 0) + 1,
-        base=base,
-        base_sha=base_sha,
+        base=base.name,
+        base_sha=base.sha or "",
         slot=slot,
     )
-    begun = attempts.begin(site.layout, item.id, opening, _files(site, item), locked=True)
-    try:
+    begun = attempts.begin(site.layout, item.id, opening, _files(item), locked=True)
+    with _holding(begun):
         lifecycle.claim(site.layout, item.id, begun.number, agent.name, now)
-    except LostRace:
-        _abandon(begun)
-        raise
+        steps = _attempt_steps(site, item, agent, opening, begun.path, reuse)
+        return _start(site, item, opening, begun, steps, agent.env)
+
+
+def _attempt_steps(
+    site: Site, item: Item, agent: Agent, opening: Opening, entry: Path, reuse: Path | None
+) -> list[dict[str, Any]]:
+    """Make the worktree and prove it, set up, agent, commit what it left."""
     worktree = site.worktree(item.id)
-    prompt = _prompt(site, item, opening, begun.path)
-    steps = [_prepare(site, worktree, base_sha, reuse, begun.path)]
+    prompt = _prompt(site, item, opening, entry)
+    steps = [_prepare(site, worktree, opening.base_sha, reuse, entry)]
     if item.ledger.judged and item.ledger.candidate:
         steps.append(_check_out(site, worktree, item.ledger.candidate))
     steps += _setup(site, worktree)
-    steps.append(_agent(site, agent, opening, begun.path, worktree, prompt))
-    steps.append(
-        _call(
-            "commit",
-            "collect",
-            root=str(site.layout.root),
-            worktree=str(worktree),
-            base_sha=base_sha,
-            facts=str(begun.path / "facts.json"),
-            result=str(begun.path / "result.json"),
-            message=task.title,
-            commit=True,
-            task=item.id,
-            attempt=str(opening.attempt),
-        )
+    steps.append(_agent(site, agent, opening, entry, worktree, prompt))
+    collect = _call(
+        "commit",
+        "collect",
+        root=str(site.layout.root),
+        worktree=str(worktree),
+        base_sha=opening.base_sha,
+        facts=str(entry / "facts.json"),
+        result=str(entry / "result.json"),
+        message=_task(item).title,
+        commit=True,
+        task=item.id,
+        attempt=str(opening.attempt),
     )
-    return _start(site, item.id, begun, steps, _environment(site, item, opening, begun.path, agent.env))
+    return [*steps, collect]
 
 
 def start_checks(site: Site, item: Item, checks: tuple[Check, ...], projection: Projection, now: float) -> Started:
@@ -126,18 +131,19 @@ def start_checks(site: Site, item: Item, checks: tuple[Check, ...], projection: 
         key=checks_key(checks),
         result_sha=projection.result_sha,
     )
-    begun = attempts.begin(site.layout, item.id, opening, _files(site, item), locked=True)
-    worktree = site.worktree(item.id)
-    steps = [_prepare(site, worktree, projection.result_sha, None, begun.path)]
-    steps.append(_check_out(site, worktree, projection.result_sha))
-    steps += _setup(site, worktree)
-    for check in checks:
-        argv = ["sh", "-c", check.run] if isinstance(check.run, str) else list(check.run)
-        steps.append(_step(f"check:{check.name}", argv, str(worktree), timeout=check.timeout))
-    return _start(site, item.id, begun, steps, _environment(site, item, opening, begun.path, ()))
+    begun = attempts.begin(site.layout, item.id, opening, _files(item), locked=True)
+    with _holding(begun):
+        worktree = site.worktree(item.id)
+        steps = [
+            _prepare(site, worktree, projection.result_sha, None, begun.path),
+            _check_out(site, worktree, projection.result_sha),
+            *_setup(site, worktree),
+            *(_step(f"check:{check.name}", _argv(check.run), str(worktree), check.timeout) for check in checks),
+        ]
+        return _start(site, item, opening, begun, steps, ())
 
 
-def start_review(site: Site, item: Item, agent: Agent, slot: int, base: str, base_sha: str, now: float) -> Started:
+def start_review(site: Site, item: Item, agent: Agent, slot: int, base: Base, now: float) -> Started:
     """Ask a reviewing role about the candidate."""
     opening = Opening(
         kind="gate",
@@ -147,27 +153,26 @@ def start_review(site: Site, item: Item, agent: Agent, slot: int, base: str, bas
         adapter=agent.adapter,
         gate=agent.role,
         attempt=item.ledger.tries.get(agent.role, 0) + 1,
-        base=base,
-        base_sha=base_sha,
+        base=base.name,
+        base_sha=base.sha or "",
         candidate=item.ledger.candidate,
         slot=slot,
     )
-    begun = attempts.begin(site.layout, item.id, opening, _files(site, item), locked=True)
-    worktree, candidate = site.worktree(item.id), item.ledger.candidate
-    prompt = _prompt(site, item, opening, begun.path)
-    facts = str(begun.path / "facts.json")
-    root = str(site.layout.root)
-    steps = [
-        _prepare(site, worktree, candidate, None, begun.path),
-        _check_out(site, worktree, candidate),
-        *_setup(site, worktree),
-        _agent(site, agent, opening, begun.path, worktree, prompt),
-        {
-            **_call("restore", "restore", root=root, worktree=str(worktree), commit=candidate, facts=facts),
-            "always": True,
-        },
-    ]
-    return _start(site, item.id, begun, steps, _environment(site, item, opening, begun.path, agent.env))
+    begun = attempts.begin(site.layout, item.id, opening, _files(item), locked=True)
+    with _holding(begun):
+        worktree, candidate = site.worktree(item.id), item.ledger.candidate
+        prompt = _prompt(site, item, opening, begun.path)
+        facts = str(begun.path / "facts.json")
+        root = str(site.layout.root)
+        restore = _call("restore", "restore", root=root, worktree=str(worktree), commit=candidate, facts=facts)
+        steps = [
+            _prepare(site, worktree, candidate, None, begun.path),
+            _check_out(site, worktree, candidate),
+            *_setup(site, worktree),
+            _agent(site, agent, opening, begun.path, worktree, prompt),
+            {**restore, "always": True},
+        ]
+        return _start(site, item, opening, begun, steps, agent.env)
 
 
 def _task(item: Item) -> Task:
@@ -176,27 +181,35 @@ def _task(item: Item) -> Task:
     return item.task
 
 
-def _files(site: Site, item: Item) -> dict[str, bytes]:
+def _files(item: Item) -> dict[str, bytes]:
     """A copy of the task as it was when this started: what the agent is told, and evidence later."""
     return {"task.md": store.read(item.path)}
 
 
-def _abandon(begun: attempts.Begun) -> None:
-    if begun.lock is not None:
-        os.close(begun.lock)
+@contextlib.contextmanager
+def _holding(begun: attempts.Begun) -> Iterator[None]:
+    """Our copy of the entry's lock is closed at the end, whatever happens. Never LOCK_UN: that frees the runner's."""
+    try:
+        yield
+    finally:
+        if begun.lock is not None:
+            os.close(begun.lock)
 
 
 def _start(
-    site: Site, task: str, begun: attempts.Begun, steps: list[dict[str, Any]], env: Mapping[str, str]
+    site: Site,
+    item: Item,
+    opening: Opening,
+    begun: attempts.Begun,
+    steps: list[dict[str, Any]],
+    named: tuple[str, ...],
 ) -> Started:
-    record = {"task": task, "grace": site.config.grace, "steps": steps}
+    record = {"task": item.id, "grace": site.config.grace, "steps": steps}
     durable.write(begun.path / "steps.json", json.dumps(record).encode(), sync=False)
-    assert begun.lock is not None
-    try:
-        pid = process.start_runner(str(begun.path), env=env, lock_fd=begun.lock)
-    finally:
-        os.close(begun.lock)  # never LOCK_UN: the lock belongs to the runner and its steps now
-    return Started(task, begun.number, pid)
+    if begun.lock is None:
+        raise LostRace(f"{item.id}: its entry is not locked")
+    env = _environment(site, item, opening, begun.path, named)
+    return Started(item.id, begun.number, process.start_runner(str(begun.path), env=env, lock_fd=begun.lock))
 
 
 def _prompt(site: Site, item: Item, opening: Opening, entry: Path) -> Path:
@@ -251,7 +264,7 @@ def _agent(site: Site, agent: Agent, opening: Opening, entry: Path, worktree: Pa
     adapter, role = ADAPTERS[agent.adapter], site.config.roles[opening.role]
     site.layout.artifacts(entry.parent.name).mkdir(exist_ok=True)
     launch = adapter.launch(agent, role, entry, prompt, site.layout.root)
-    step = _step("agent", list(launch.argv), str(worktree), timeout=agent.timeout)
+    step = _step("agent", list(launch.argv), str(worktree), agent.timeout)
     env = dict(launch.env)
     return {**step, "stdin": launch.stdin or str(prompt), "silence": agent.silence, "env": env}
 
@@ -279,9 +292,13 @@ def _setup(site: Site, worktree: Path) -> list[dict[str, Any]]:
     if not command:
         return []
     stamp = str(site.layout.run / "setup" / worktree.name)
-    argv = ["sh", "-c", command] if isinstance(command, str) else list(command)
-    step = _step("setup", argv, str(worktree), timeout=site.config.worktrees.setup_timeout)
+    step = _step("setup", _argv(command), str(worktree), site.config.worktrees.setup_timeout)
     return [{**step, "unless": stamp, "stamp": stamp}]
+
+
+def _argv(command: str | tuple[str, ...]) -> list[str]:
+    """A string is run by `sh -c` exactly as the user wrote it."""
+    return ["sh", "-c", command] if isinstance(command, str) else list(command)
 
 
 def _call(name: str, function: str, **arguments: str | bool) -> dict[str, Any]:

@@ -89,7 +89,7 @@ class Observer:
 
     def stamps(self) -> tuple[int, ...]:
         """The folders' times of change in ns: equal as long as no file came, went or was replaced."""
-        return tuple(_stamp(self.layout.folder(state)) for state in State) + (_stamp(self.layout.moving),)
+        return (*(_stamp(self.layout.folder(state)) for state in State), _stamp(self.layout.moving))
 
     def ledger(self, task: str) -> Ledger:
         """The fold of the entries of `task`; unreadable evidence gives a ledger that says so and lets nothing pass."""

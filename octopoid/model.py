@@ -171,7 +171,8 @@ class Ledger(NamedTuple):
     """Everything that entries say about a task: the result of `fold`, never stored.
 
     `tries`: started attempts per role, ever. `charged`: charged failures per role since the last reset. `rounds`:
-    refusals by any gate since then. `deaths`: runner deaths in a row. `judged`: a gate used the worktree last. `usd` is None while nothing is known.
+    refusals by any gate since then. `deaths`: runner deaths in a row.
+    `judged`: a gate used the worktree last. `usd` is None while nothing is known.
     """
 
     expected: str = ""

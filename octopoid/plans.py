@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from octopoid.model import Item
-from octopoid.settings import Agent
+from octopoid.settings import Agent, Check
 from octopoid.states import State
 from octopoid.steer import Breaker, Pauses
 
@@ -107,28 +107,38 @@ class Refuse(NamedTuple):
     tree: str = ""
 
 
-class StartGate(NamedTuple):
-    """Run the checks (agent None) or a reviewer."""
+class StartChecks(NamedTuple):
+    """Run these commands on exactly the projected tree."""
+
+    task: str
+    checks: tuple[Check, ...]
+    projection: Projection
+
+
+class StartReview(NamedTuple):
+    """Ask this agent about the candidate; `gate` is its role. The base is where it is now."""
 
     task: str
     gate: str
-    agent: Agent | None
-    projection: Projection | None
-    slot: int = -1
+    agent: Agent
+    slot: int
+    base: Base
 
 
 class Land(NamedTuple):
     """Move the base to this result."""
 
     task: str
+    base: str
     projection: Projection
 
 
 class Finish(NamedTuple):
-    """Every gate said yes and there is nothing to land."""
+    """Every gate said yes and there is nothing to land. `publish`: the commit for branch `octopoid/<id>`, or ""."""
 
     task: str
     detail: str
+    publish: str = ""
 
 
 class Block(NamedTuple):
@@ -147,14 +157,29 @@ class Release(NamedTuple):
 
 
 class Start(NamedTuple):
-    """Claim the task and start this agent on it."""
+    """Claim the task and start this agent on it, from where the base is now."""
 
     task: str
     agent: Agent
     slot: int
+    base: Base
 
 
-Action = Heal | NoteMove | GiveBack | Close | End | Refuse | StartGate | Land | Finish | Block | Release | Start
+Action = (
+    Heal
+    | NoteMove
+    | GiveBack
+    | Close
+    | End
+    | Refuse
+    | StartChecks
+    | StartReview
+    | Land
+    | Finish
+    | Block
+    | Release
+    | Start
+)
 
 
 class Guard(NamedTuple):

@@ -41,7 +41,8 @@ from octopoid.plans import (
     Release,
     Snapshot,
     Start,
-    StartGate,
+    StartChecks,
+    StartReview,
 )
 from octopoid.settings import Config, Flow
 from octopoid.states import State
@@ -127,6 +128,11 @@ def explain(item: Item, scene: Scene) -> tuple[Guard, ...]:
     return (*passed, *before_review(waiting[0], item, scene), asked)
 
 
+def name_of(action: Action) -> str:
+    """The action in a word, for people."""
+    return _NAMES[type(action)]
+
+
 def _flow_if_judged(item: Item, config: Config) -> Flow | None:
     if item.state is not State.PROVISIONAL or item.problem or item.task is None or not item.ledger.candidate:
         return None
@@ -140,9 +146,9 @@ def _landing_first(item: Item) -> tuple[bool, int, float, str]:
 def _after(load: Load, action: Action | None) -> Load:
     if isinstance(action, Start):
         return load.with_agent(action.agent.name, action.slot)
-    if isinstance(action, StartGate):
-        return load.with_agent(action.agent.name, action.slot) if action.agent else load.with_checks()
-    return load
+    if isinstance(action, StartReview):
+        return load.with_agent(action.agent.name, action.slot)
+    return load.with_checks() if isinstance(action, StartChecks) else load
 
 
 def _stopped(guard: Guard) -> Decision:
@@ -249,7 +255,7 @@ def _review(gate: str, item: Item, scene: Scene) -> Decision:
     agent = free_agent(gate, scene)
     if agent is None:
         return Decision(waits="no agent", text=f"no {gate} is free")
-    return Decision(StartGate(item.id, gate, agent, None, free_slot(scene.load)))
+    return Decision(StartReview(item.id, gate, agent, free_slot(scene.load), _base(item, scene)))
 
 
 def _checks(item: Item, flow: Flow, scene: Scene) -> Decision:
@@ -259,7 +265,8 @@ def _checks(item: Item, flow: Flow, scene: Scene) -> Decision:
         return _turn("waits for its turn to land")
     if projection.conflicts:
         return _turn("waits for the task that lands before it") if projection.ahead else _conflict(item, scene)
-    verdict = gates.exact_verdict(item, gates.checks_for(item, flow, scene.config), projection)
+    checks = gates.checks_for(item, flow, scene.config)
+    verdict = gates.exact_verdict(item, checks, projection)
     if verdict is not None and verdict.yes:
         return _turn("verified; waits for the task that lands before it")
     if verdict is not None and projection.ahead:
@@ -272,7 +279,7 @@ def _checks(item: Item, flow: Flow, scene: Scene) -> Decision:
         return _stopped(stop)
     if scene.load.checks >= scene.config.max_checks:
         return Decision(waits="checks full", text=f"{scene.load.checks} runs of checks are at work (max_checks)")
-    return Decision(StartGate(item.id, "checks", None, projection))
+    return Decision(StartChecks(item.id, checks, projection))
 
 
 def _conflict(item: Item, scene: Scene) -> Decision:
@@ -303,11 +310,17 @@ def _land(item: Item, flow: Flow, scene: Scene) -> Decision:
     if projection.empty:
         return Decision(Finish(item.id, "every gate said yes; the base branch has all of it already"))
     if flow.land == "none":
-        return Decision(Finish(item.id, f"every gate said yes; the work is at branch octopoid/{item.id}"))
-    base = scene.snapshot.bases.get(gates.base_of(item.task, scene.config), Base("", None))
+        detail = f"every gate said yes; the work is at branch octopoid/{item.id}"
+        return Decision(Finish(item.id, detail, publish=item.ledger.candidate))
+    base = _base(item, scene)
     if base.waits:
         return Decision(waits="checkout", text=base.waits, command="git status")
-    return Decision(Land(item.id, projection))
+    return Decision(Land(item.id, base.name, projection))
+
+
+def _base(item: Item, scene: Scene) -> Base:
+    name = gates.base_of(item.task, scene.config)
+    return scene.snapshot.bases.get(name, Base(name, None))
 
 
 def _incoming(item: Item, scene: Scene) -> Decision:
@@ -330,7 +343,7 @@ def _incoming(item: Item, scene: Scene) -> Decision:
     agent = free_agent(gates.role_of(item.task, flow), scene)
     if agent is None:
         return Decision(waits="no agent", text="no agent is free")
-    return Decision(Start(item.id, agent, free_slot(scene.load)))
+    return Decision(Start(item.id, agent, free_slot(scene.load), _base(item, scene)))
 
 
 _FOLDERS: Mapping[State, Callable[[Item, Scene], Decision]] = {
@@ -349,9 +362,26 @@ _ORDER: Mapping[type, int] = {
     Refuse: 3,
     Land: 4,
     Finish: 4,
-    StartGate: 5,
+    StartChecks: 5,
+    StartReview: 5,
     Block: 6,
     Release: 6,
     Start: 7,
 }
 """The order of a tick: heal, close, stop, land, gates, release, start (DESIGN §7)."""
+
+_NAMES: Mapping[type, str] = {
+    Heal: "finish a move",
+    NoteMove: "note a move by hand",
+    GiveBack: "put it back into incoming",
+    Close: "read what its last run left",
+    End: "end its run",
+    Refuse: "send it back with the feedback",
+    Land: "land it",
+    Finish: "call it done",
+    StartChecks: "run its checks",
+    StartReview: "start its reviewer",
+    Block: "block it",
+    Release: "take up the answers",
+    Start: "start an agent on it",
+}

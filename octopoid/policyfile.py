@@ -17,8 +17,10 @@ PROBLEM = "problem.txt"
 class Policy:
     """Reads the policy again when a file of it changed; a bad edit keeps the last good one and is shown."""
 
-    def __init__(self, layout: Layout, say: Callable[[str], None]) -> None:
+    def __init__(self, layout: Layout, say: Callable[[str], None], *, keep: bool = True) -> None:
+        """`keep`: write down the last good policy and what is wrong; a reading command does not."""
         self.layout = layout
+        self._keeps = keep
         self.problem = ""
         self._say = say
         self._seen: tuple[tuple[str, int, int], ...] = ()
@@ -38,9 +40,10 @@ class Policy:
         if self.problem:
             self._say("the policy is valid again")
         self.problem = ""
-        if self._config is None or fresh.digest != self._config.digest:
-            _keep(self.layout)
-        (self.layout.last_good / PROBLEM).unlink(missing_ok=True)
+        if self._keeps:
+            if self._config is None or fresh.digest != self._config.digest:
+                _keep(self.layout)
+            (self.layout.last_good / PROBLEM).unlink(missing_ok=True)
         self._config = fresh
         return fresh
 
@@ -53,7 +56,8 @@ class Policy:
             raise error
         if problems != self.problem:
             self._say(f"the policy is not valid, the last good one stays in force:\n{problems}")
-            durable.write(self.layout.last_good / PROBLEM, problems.encode(), sync=False)
+            if self._keeps:
+                durable.write(self.layout.last_good / PROBLEM, problems.encode(), sync=False)
         self.problem = problems
         return good
 

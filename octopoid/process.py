@@ -334,8 +334,10 @@ def end(
     """
     found = find()
     if grace > 0 and found:
-        for number in (signal.SIGTERM, signal.SIGCONT):  # a stopped process sees SIGTERM only when it goes on
-            for pid, process in found.items():
+        # Parents first (the older): one whose tool was ended before it might report success. CONT: a stopped process
+        # sees SIGTERM only when it goes on.
+        for number in (signal.SIGTERM, signal.SIGCONT):
+            for pid, process in sorted(found.items(), key=lambda each: (each[1].start, each[0])):
                 send(pid, process.start, number)
         deadline, nap = time.monotonic() + grace, 0.005
         while found and (left := deadline - time.monotonic()) > 0:

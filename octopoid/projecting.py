@@ -1,4 +1,4 @@
-"""What landing would give, computed without a checkout and remembered: the trees that the checks must see (DESIGN §8)."""
+"""What landing would give, computed without a checkout: the trees that the checks must see (DESIGN §8)."""
 
 from __future__ import annotations
 
@@ -67,16 +67,19 @@ class Projector:
     def _base(self, name: str, judged: bool) -> Base:
         try:
             sha = git.branch_sha(self.layout.root, name)
-            busy = [one for one in git.checkouts(self.layout.root, name) if one.busy] if judged and sha else []
+            busy = (
+                [one for one in git.checkouts(self.layout.root, name) if one.busy and not one.ours]
+                if judged and sha
+                else []
+            )
         except GitError as error:
             return Base(name, None, error.message)
         waits = f"{busy[0].path}: {busy[0].busy} in progress" if busy else ""
         return Base(name, sha, waits)
 
     def _propose(self, item: Item, config: Config, onto: str, now: float) -> Projection:
-        task = item.task
-        assert task is not None
-        mode = config.flows[task.flow].land
+        flow = gates.flow_of(item.task, config) if item.task else None
+        mode = flow.land if flow else "none"
         key = (onto, item.ledger.candidate, mode)
         known = self._known.get(key)
         if known is None:
@@ -87,14 +90,12 @@ class Projector:
         return known
 
     def _compute(self, item: Item, onto: str, mode: str, now: float) -> Projection:
-        task = item.task
-        assert task is not None
         proposal = merging.propose(
             self.layout.root,
             onto=onto,
             candidate=item.ledger.candidate,
             mode=mode,
-            title=task.title,
+            title=item.task.title if item.task else item.id,
             body=item.ledger.summary,
             trailers=(
                 ("Octopoid-Task", item.id),

@@ -1,4 +1,4 @@
-"""A person's answers: what was typed into the file, what came with the command, and which question each belongs to. Pure."""
+"""A person's answers: what the file says, what came with the command, and which question each belongs to. Pure."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def pairs(
 ) -> tuple[tuple[str, str], ...]:
     """(question, answer) for every question in `asked`; "" where there is no answer yet.
 
-    `typed`: what the file says. `replies` go to the open questions in order; one alone answers all of them together. With
-    a number in front of each (`2: yes`) they go to those questions, also over what was typed.
+    `typed`: what the file says. `replies` go to the open questions in order; one alone answers all of them together.
+    With a number in front of each (`2: yes`) they go to those questions, also over what was typed.
     Raises UsageError when the replies cannot be matched.
     """
     said = [answer for _, answer in typed]

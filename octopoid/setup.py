@@ -11,7 +11,7 @@ from octopoid.layout import FOLDER, Layout, main_worktree
 from octopoid.states import State
 
 GITIGNORE = b"""\
-# Written by `octopoid init`. The policy belongs into the repository; the queue and all that happens stay on this machine.
+# Written by `octopoid init`. The policy belongs into the repository, everything else stays here.
 /*
 !/.gitignore
 !/agents.yaml

@@ -1,6 +1,6 @@
 """Ending what runs for a task, on a person's word and without a scheduler (DESIGN §10: `cancel` ends the agent itself).
 
-An entry whose lock is held is alive, whatever else is or is not in its folder. Its end is closed by the scheduler's next look.
+An entry whose lock is held is alive, whatever else is or is not in its folder. The scheduler's next look closes it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,6 @@ from pathlib import Path
 from octopoid import durable, locks, process, store
 from octopoid.layout import Layout
 from octopoid.states import State
-
-PARK = "park"
-"""What `stop` says in an entry whose task the scheduler shall put into `blocked` as `parked`."""
 
 SCHEDULER_STOP = "scheduler stop"
 """What `stop` says when `octopoid stop --now` ended everything: the task goes on at the next start."""
@@ -90,8 +87,8 @@ def holder(layout: Layout) -> int | None:
     if not locks.is_held(layout.scheduler_lock):
         return None
     try:
-        return int(layout.scheduler_pid.read_text(encoding="ascii").split()[0])
-    except (OSError, ValueError, IndexError, UnicodeDecodeError):
+        return int(json.loads(layout.scheduler_pid.read_bytes())["pid"])
+    except (OSError, ValueError, KeyError, TypeError):
         return 0
 
 

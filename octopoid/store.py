@@ -184,7 +184,7 @@ def _rewrite(path: Path, rewrite: Callable[[bytes], bytes]) -> None:
     after = rewrite(before)
     if after == before:
         return
-    durable.write(path, after, mode=stat.S_IMODE(facts.st_mode))
+    durable.write(path, after)
     os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
 
 

@@ -346,9 +346,12 @@ def _first_line_with_text(text: str, at: int) -> int:
 # Writing
 
 
+_ESCAPED = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t"})
+
+
 def _scalar(text: str) -> str:
-    """`text` as YAML would read it back; what cannot be quoted is refused afterwards, by reading it."""
-    return text if taskhead.is_plain(text) else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    """`text` as YAML reads it back; what no front matter may hold is refused afterwards, by reading it."""
+    return text if taskhead.is_plain(text) else f'"{text.translate(_ESCAPED)}"'
 
 
 def _check_composed(data: bytes, title: str) -> None:

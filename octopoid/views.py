@@ -16,7 +16,7 @@ from octopoid.states import State
 from octopoid.steer import Breaker, Pauses
 
 ROLE, STAGE = "implementer", "implement"
-"""The stage of the built-in flow: what a task without a word of its own goes through (a test compares with `config`)."""
+"""The stage of the built-in flow: what a task goes through that names no role (a test compares with `config`)."""
 
 STATE_NAMES: Mapping[State, str] = {
     State.INCOMING: "incoming",
@@ -175,6 +175,35 @@ class VerdictView(NamedTuple):
     feedback: str
 
 
+class GuardView(NamedTuple):
+    """One condition in front of a task's next step, the command that changes it, and when time alone will."""
+
+    name: str
+    ok: bool
+    text: str
+    command: str | None
+    until: str | None
+
+
+class WhyView(NamedTuple):
+    """Why a task does what it does."""
+
+    task: str
+    headline: str
+    command: str | None
+    guards: tuple[GuardView, ...]
+
+
+class Waits(NamedTuple):
+    """What only the policy can tell: who waits for a person's yes or no; whose landing waits for the user's checkout.
+
+    `held`: why, by id.
+    """
+
+    human: frozenset[str] = frozenset()
+    held: Mapping[str, str] = {}
+
+
 class Signs(NamedTuple):
     """What the disk says about an open entry: its agent's (else its supervisor's) pid, the time of its last output.
 
@@ -201,10 +230,10 @@ def plain(value: Any) -> Any:
 # --- a task ---
 
 
-def task(item: Item, look: Look, now: float, pauses: Pauses = Pauses(), human: Collection[str] = ()) -> TaskView:
-    """`item` as it is shown. `human`: the ids that wait for a person's yes or no."""
+def task(item: Item, look: Look, now: float, pauses: Pauses = Pauses(), waits: Waits = Waits()) -> TaskView:
+    """`item` as it is shown."""
     ledger, what = item.ledger, item.task
-    reason, detail = why(item, look, now, pauses, human)
+    reason, detail = why(item, look, now, pauses, waits)
     role = current_role(item)
     return TaskView(
         id=item.id,
@@ -247,7 +276,7 @@ def is_ready(item: Item, look: Look, now: float) -> bool:
     return not waiting_on(item.task, look.ids) and item.task.not_before <= now and item.ledger.retry_at <= now
 
 
-def why(item: Item, look: Look, now: float, pauses: Pauses, human: Collection[str]) -> tuple[str, str]:
+def why(item: Item, look: Look, now: float, pauses: Pauses, waits: Waits) -> tuple[str, str]:
     """The word and the sentence for why a task does not go on; the words of guards are those of `octopoid why`."""
     if item.problem:
         return "invalid", place(item.problem)
@@ -258,7 +287,7 @@ def why(item: Item, look: Look, now: float, pauses: Pauses, human: Collection[st
     if item.state is State.BLOCKED:
         return item.ledger.reason or "parked", item.ledger.detail or "put into blocked by hand"
     if item.state in (State.CLAIMED, State.PROVISIONAL):
-        return _why_at_work(item, human)
+        return _why_at_work(item, waits)
     return "", ""
 
 
@@ -278,7 +307,7 @@ def _why_incoming(item: Item, what: Task, look: Look, now: float, pauses: Pauses
     return "", ""
 
 
-def _why_at_work(item: Item, human: Collection[str]) -> tuple[str, str]:
+def _why_at_work(item: Item, waits: Waits) -> tuple[str, str]:
     entry = item.ledger.open
     if entry is not None:
         opening = entry.opening
@@ -286,8 +315,10 @@ def _why_at_work(item: Item, human: Collection[str]) -> tuple[str, str]:
             return "landing", entry.waits or "the base branch is being moved"
         who = opening.agent or opening.gate or opening.role
         return "running", f"{who} is at work" + (f" (attempt {opening.attempt})" if opening.attempt else "")
-    if item.id in human:
+    if item.id in waits.human:
         return "human", "waits for your yes or no"
+    if item.id in waits.held:
+        return "landing", waits.held[item.id]
     if item.state is State.PROVISIONAL:
         return "gates", "waits for its gates, or for its turn to land"
     return "claimed", "claimed, and nothing runs for it: the scheduler puts it back"
@@ -374,7 +405,7 @@ def running(item: Item, signs: Signs, now: float) -> RunView | None:
 
 def counts(look: Look) -> dict[str, int]:
     """Files by folder; `incoming` and the others include the invalid ones that are in them."""
-    found = {name: 0 for name in ("incoming", "claimed", "provisional", "done", "blocked")}
+    found = dict.fromkeys(("incoming", "claimed", "provisional", "done", "blocked"), 0)
     found["done"] = sum(1 for state in look.ids.values() if state is State.DONE)
     for item in look.items:
         found[STATE_NAMES[item.state]] += 1
@@ -387,29 +418,34 @@ def counts(look: Look) -> dict[str, int]:
     return found
 
 
-def needs(look: Look, human: Collection[str], running_ids: Collection[str]) -> tuple[NeedView, ...]:
+def needs(look: Look, waits: Waits, running_ids: Collection[str]) -> tuple[NeedView, ...]:
     """What tasks need a person for, oldest first."""
-    found = [_need(item, human) for item in look.items if item.id not in running_ids]
+    found = [_need(item, waits) for item in look.items if item.id not in running_ids]
     found += [_need_of_file(one, look) for one in look.problems]
     return tuple(sorted((one for one in found if one is not None), key=lambda one: one.since or ""))
 
 
-def _need(item: Item, human: Collection[str]) -> NeedView | None:
-    if item.problem or item.ledger.trouble:
-        return None  # shown as the file that it is
-    last = item.ledger.last
-    since = clock.iso(_last_change(last) or item.mtime)
+def stuck(item: Item, waits: Waits) -> bool:
+    """Nothing but a person can make this task go on."""
+    opened = item.ledger.open
+    landing = opened is not None and opened.opening.kind == "landing" and bool(opened.waits)
+    person = item.state is State.BLOCKED or item.id in waits.human or item.id in waits.held
+    return bool(item.problem or item.ledger.trouble) or person or landing
+
+
+def _need(item: Item, waits: Waits) -> NeedView | None:
+    if item.problem or item.ledger.trouble or not stuck(item, waits):
+        return None  # a broken file is shown as the file that it is
+    since = clock.iso(_last_change(item.ledger.last) or item.mtime)
     if item.state is State.BLOCKED:
         reason = item.ledger.reason or "parked"
         detail = item.ledger.detail or "put into blocked by hand"
         command = _COMMANDS.get(reason, "octopoid retry {id}").format(id=item.id)
         return NeedView(item.id, reason, detail, command, since)
-    if item.id in human:
+    if item.id in waits.human:
         return NeedView(item.id, "human", "waits for your yes or no", f"octopoid approve {item.id}", since)
     opened = item.ledger.open
-    if opened and opened.opening.kind == "landing" and opened.waits:
-        return NeedView(item.id, "landing", opened.waits, f"octopoid why {item.id}", clock.iso(opened.opening.at))
-    return None
+    return NeedView(item.id, "landing", opened.waits if opened else waits.held[item.id], "git status", since)
 
 
 def _need_of_file(one: Problem, look: Look) -> NeedView:
@@ -420,13 +456,9 @@ def _need_of_file(one: Problem, look: Look) -> NeedView:
     return NeedView(None, "invalid", f"{one.path}: {place(one)}", command, None)
 
 
-def waits_for_scheduler(look: Look, human: Collection[str]) -> int:
+def waits_for_scheduler(look: Look, waits: Waits) -> int:
     """How many tasks would go on if a scheduler ran."""
-    return sum(
-        1
-        for item in look.items
-        if not item.problem and item.state is not State.BLOCKED and item.id not in human and not item.ledger.trouble
-    )
+    return sum(1 for item in look.items if not stuck(item, waits))
 
 
 def breaker(one: Breaker) -> BreakerView:

@@ -185,8 +185,8 @@ def _count(root: Path, base: str, head: str) -> int:
 
 def _commit_leftovers(root: Path, place: Path, text: str) -> tuple[int, bool, list[str]]:
     """Commit everything uncommitted: (status, was a commit made, notes). Raises GitError when it is not a hook's no."""
-    notes = _add_all(place)
-    if not _staged(place):
+    staged, notes = _add_all(place)
+    if not staged:
         return OK, False, notes
     answer = git.run(place, *git.QUICK, "commit", "--quiet", "-F", "-", ok=(0, 1, 128), input=text, show=True)
     if answer.status == 128:
@@ -197,22 +197,27 @@ def _commit_leftovers(root: Path, place: Path, text: str) -> tuple[int, bool, li
     return OK, True, notes
 
 
-def _add_all(place: Path) -> list[str]:
-    """Stage everything but repositories inside: a clone of the agent's would become a submodule without an address."""
+def _add_all(place: Path) -> tuple[bool, list[str]]:
+    """Stage everything but repositories inside: a clone of the agent's would become a submodule without an address.
+
+    Is anything staged, and notes.
+    """
     answer = git.run(place, "add", "--all", ok=(0, 1, 128))
-    made = [name for old, new, name in _staged(place) if (old, new) == ("000000", "160000")]
-    nested = made if answer.status == 0 else [*made, *_repositories(place)]
-    known = git.run(place, "config", "--file", ".gitmodules", "--get-regexp", r"\.path$", ok=(0, 1)).out if made else ""
-    nested = [name for name in nested if not any(row.endswith(f" {name}") for row in known.splitlines())]
+    staged = _staged(place)
+    nested = [name for old, new, name in staged if (old, new) == ("000000", "160000")]
     if nested:
-        git.run(place, "rm", "--cached", "-r", "--force", "--quiet", "--ignore-unmatch", "--", *map(_literal, nested))
-    if answer.status:
+        known = git.run(
+            place, "config", "--file", ".gitmodules", "--get-regexp", r"\.path$", ok=(0, 1)
+        ).out.splitlines()
+        nested = [name for name in nested if not any(row.endswith(f" {name}") for row in known)]
+    if answer.status:  # a repository without a commit, or a file that cannot be read; the second `add` tells them apart
+        nested += _repositories(place)
         git.run(place, "add", "--all", "--", ".", *(f":(exclude,literal){name}" for name in nested))
-    return [f"{name} is a git repository of its own and was not committed" for name in nested]
-
-
-def _literal(name: str) -> str:
-    return f":(literal){name}"
+    if nested:
+        literal = (f":(literal){name}" for name in nested)
+        git.run(place, "rm", "--cached", "-r", "--force", "--quiet", "--ignore-unmatch", "--", *literal)
+        staged = _staged(place)
+    return bool(staged), [f"{name} is a git repository of its own and was not committed" for name in nested]
 
 
 def _staged(place: Path) -> list[tuple[str, str, str]]:

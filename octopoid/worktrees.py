@@ -113,7 +113,7 @@ def head(root: Path, place: Path) -> str:
 
 
 def detach(root: Path, place: Path, fallback: str) -> str:
-    """Take HEAD off its branch at the same commit (an unborn one: at `fallback`); touches no file. The ref it was on."""
+    """Take HEAD off its branch at the same commit (unborn: at `fallback`); touches no file. The ref that it was on."""
     ref = branch(root, place)
     if ref:
         ask(root, place)
@@ -174,7 +174,7 @@ def _registered(root: Path, place: Path) -> list[Path]:
 def make_room(root: Path, place: Path) -> str:
     """Free the path `place`. A half-made worktree is removed; anything else may be somebody's work and is set aside.
 
-    The commit at which a worktree of ours was whose folder (or `.git`) is gone, "" if there was none: work goes on there.
+    The commit at which a worktree of ours was that has lost its folder or `.git`, "" without one: work goes on there.
     """
     known, former = _registered(root, place), ""
     if any(_half_made(gitdir) for gitdir in known) or (place.is_dir() and not any(place.iterdir())):

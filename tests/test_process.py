@@ -1,4 +1,4 @@
-"""Starting, finding and ending processes: nobody of ours is missed, nobody else is hit (LESSONS 14, 17, 18; FAULTS 12, 13, 17)."""
+"""Nobody of ours is missed, nobody else is hit (LESSONS 14, 17, 18; FAULTS 12, 13, 17)."""
 
 from __future__ import annotations
 
@@ -103,12 +103,14 @@ def test_start_passes_on_nothing_but_what_is_kept(tmp_path: Path) -> None:
     secret = os.open(tmp_path, os.O_RDONLY)
     lock = os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT)
     try:
-        code = "import os; print([(fd, os.readlink(f'/proc/self/fd/{fd}')) for fd in (3, 4, 5) if os.path.exists(f'/proc/self/fd/{fd}')])"
-        text = run(tmp_path, *FAST, code, keep=lock)
+        text = run(tmp_path, "sh", "-c", "readlink /proc/$$/fd/*", keep=lock)
+        assert text.split().count(f"{tmp_path}/lock") == 1
+        assert run(tmp_path, "readlink", f"/proc/self/fd/{process.LOCK_FD}", keep=lock).strip() == f"{tmp_path}/lock"
     finally:
         os.close(secret)
         os.close(lock)
-    assert text.strip() == str([(process.LOCK_FD, str(tmp_path / "lock"))])
+    assert str(tmp_path) not in text.split()
+    assert run(tmp_path, "readlink", "/proc/self/fd/0", "/proc/self/fd/1").split() == ["/dev/null", f"{tmp_path}/out"]
 
 
 def test_start_with_descriptors_in_each_others_places(tmp_path: Path) -> None:
@@ -135,7 +137,8 @@ def test_programs_do_not_inherit_our_signals(tmp_path: Path) -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         for number, handler in old.items():
             signal.signal(number, handler)
-    assert {line.split()[1] for line in text.splitlines()} == {"0" * 16}
+    standard = [int(line.split()[1], 16) & 0x7FFFFFFF for line in text.splitlines()]  # above: the C library's own
+    assert standard == [0, 0]
 
 
 def failure(place: Path, argv: list[str], **more: Any) -> str:
@@ -215,7 +218,8 @@ def test_names_with_blanks_and_brackets(tmp_path: Path, children: list[int]) -> 
     tool = tmp_path / "a) R 1 (b"
     tool.symlink_to("/bin/sleep")
     pid = sleeper(children, str(tool), "100")
-    found = eventually(lambda: process.processes().get(pid))
+    eventually(lambda: not gone(pid))
+    found = process.processes()[pid]
     assert found.parent == os.getpid()
     assert found.group == pid
 
@@ -374,9 +378,10 @@ def test_a_chain_of_forks_does_not_outrun_the_end(tmp_path: Path, children: list
     assert process.end_marked(str(entry))
 
 
-def test_end_says_when_it_cannot(children: list[int]) -> None:
+def test_end_says_when_it_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody who does not die: here a process that is found although it is nobody's to signal."""
+    monkeypatch.setattr(process, "KILL_PATIENCE", 0.2)
     ghost = process.Process(parent=1, group=2**22 + 1, start=1, cpu=0)
     began = time.monotonic()
     assert not process.end(lambda: {2**22 + 1: ghost}, 0.1)
-    assert process.KILL_PATIENCE <= time.monotonic() - began < process.KILL_PATIENCE + 1
+    assert 0.2 <= time.monotonic() - began < 1.2

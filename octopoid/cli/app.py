@@ -52,7 +52,7 @@ COMMANDS: dict[str, Command] = {
     "run": Command("run", "The scheduler, in the foreground.", STEER),
     "pause": Command("steering", "Start nothing more: everything, some tasks, or an agent.", STEER, "pause"),
     "resume": Command("steering", "Go on after a pause.", STEER, "resume"),
-    "stop": Command("steering", "End the scheduler, or one attempt.", STEER, "stop"),
+    "stop": Command("stop", "End the scheduler, or one attempt.", STEER),
     "service": Command("service", "Run the scheduler as a service of your system.", STEER),
     "init": Command("init", "Make the .octopoid folder of a repository.", KEEP),
     "config": Command("config", "Check the policy: agents.yaml, roles and flows.", KEEP),
@@ -64,6 +64,10 @@ COMMANDS: dict[str, Command] = {
     "paths": Command("paths", "Where everything is.", KEEP),
     "demo": Command("demo", "See it work, in a scratch repository.", KEEP),
 }
+
+_QUICK = {(): False, ("status",): False, ("status", "--json"): True}
+"""What people and prompts ask for all day, as it is asked: arguments that need no parser, which would be half of the
+time (docs/benchmarks.md). Whether it is JSON."""
 
 # What the person's machine refuses is no bug of ours.
 _THEIRS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE}
@@ -87,9 +91,13 @@ def late(name: str) -> ModuleType:
 
 def _run() -> int:
     """The exit code of the command; whatever it raised is told on stderr."""
-    group = late("cli.group")
+    argv = sys.argv[1:]
     try:
-        code = group.run(sys.argv[1:])
+        if tuple(argv) in _QUICK and "_OCTOPOID_COMPLETE" not in os.environ:
+            late("cli.overview").show(_QUICK[tuple(argv)])
+            code = 0
+        else:
+            code = late("cli.group").run(argv)
         sys.stdout.flush()
         return int(code)
     except OctopoidError as error:
@@ -105,36 +113,36 @@ def _run() -> int:
 
 
 def _tell(error: OctopoidError) -> None:
-    common = late("cli.common")
+    speak = late("cli.speak")
     problems = error.problems if isinstance(error, Invalid) else ()
     for problem in problems:
-        common.say(str(problem))
+        speak.say(str(problem))
         if problem.hint:
-            common.say(f"  {problem.hint}")
+            speak.say(f"  {problem.hint}")
     if not problems:
-        common.say(f"octopoid: {error.message}")
-    if error.hint:
-        common.next_step(error.hint)
+        speak.say(f"octopoid: {error.message}")
+    if error.hint and all(problem.hint != error.hint for problem in problems):
+        speak.next_step(error.hint)
 
 
 def _unexpected(error: Exception) -> int:
-    common = late("cli.common")
+    speak = late("cli.speak")
     if isinstance(error, OSError) and error.errno in _THEIRS:
         place = f"{error.filename}: " if error.filename else ""
-        common.say(f"octopoid: {place or 'cannot go on: '}{error.strerror}")
+        speak.say(f"octopoid: {place or 'cannot go on: '}{error.strerror}")
         return 1
     text = "".join(importlib.import_module("traceback").format_exception(error))
-    common.say(f"octopoid: this is a bug in octopoid {__version__}: {type(error).__name__}: {error}")
+    speak.say(f"octopoid: this is a bug in octopoid {__version__}: {type(error).__name__}: {error}")
     path = _crash_log(text)
-    common.say(f"the whole story is in {path}; please report it" if path else text)
+    speak.say(f"the whole story is in {path}; please report it" if path else text)
     return 1
 
 
 def _crash_log(text: str) -> Path | None:
     """Where the traceback was written, or None where there is no queue, or no room in it."""
-    common = late("cli.common")
+    speak = late("cli.speak")
     try:
-        path: Path = common.layout().run / "crash.log"
+        path: Path = speak.layout().run / "crash.log"
         path.parent.mkdir(exist_ok=True)
         path.write_text(f"octopoid {__version__}\n{sys.argv}\n{text}", encoding="utf-8", errors="backslashreplace")
     except (OctopoidError, OSError):

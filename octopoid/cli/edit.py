@@ -51,19 +51,23 @@ def _find(layout: Layout, task: str) -> tuple[State, Path]:
 
 def _save(layout: Layout, task: str, before: bytes, after: bytes, draft: Path) -> tuple[State, Path]:
     """Put the text where the task is now. Raises Conflict when somebody else changed it: nothing is overwritten."""
-    state, path = _find(layout, task)
-    if _bytes(path) != before:
-        raise Conflict(
-            f"{layout.short(path)} was changed while you edited it",
-            f"your text is in {layout.short(draft)}: take over what you need with octopoid edit {task}",
-        )
-    durable.write(path, after)
-    if _find(layout, task)[1] != path:
-        # claimed between two lines of this program: what we wrote is a second file of that id, not the task
-        path.unlink()
-        raise Conflict(f"{task} moved while it was saved", f"your text is in {layout.short(draft)}: edit it once more")
-    draft.unlink()
-    return state, path
+    yours = f"your text is in {layout.short(draft)}; take over what you need with: octopoid edit {task}"
+    for _ in range(5):
+        path = _find(layout, task)[1]
+        try:
+            if store.read(path) != before:
+                raise Conflict(f"{layout.short(path)} was changed while you edited it", yours)
+        except FileNotFoundError:
+            continue  # it is just being moved
+        durable.write(path, after)
+        where = _find(layout, task)
+        if where[1] != path and os.path.lexists(path):
+            # claimed between two lines of this program: what we wrote is a second file of that id, not the task
+            path.unlink()
+            continue
+        draft.unlink()
+        return where
+    raise Conflict(f"{task} moves too fast to be saved", yours)
 
 
 def _bytes(path: Path) -> bytes:

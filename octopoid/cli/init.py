@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -28,8 +29,11 @@ class _Choice(NamedTuple):
     checks: tuple[detect.Found, ...]
 
 
-@cli.command(epilog=common.examples("octopoid init", "octopoid init -y --base develop", "octopoid init --adapter command"))
+@cli.command(
+    epilog=common.examples("octopoid init", "octopoid init -y --base develop", "octopoid init --adapter command")
+)
 def init(
+    context: typer.Context,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing; take what was detected.")] = False,
     base: Annotated[
         str, typer.Option("--base", metavar="BRANCH", help="Work starts from this branch and lands on it.")
@@ -40,10 +44,10 @@ def init(
 ) -> None:
     """Make .octopoid/ in this repository: a policy to review, and an empty queue.
 
-    Detects the base branch, agent programs on PATH and the command that tests the project. Writes only below .octopoid/,
-    commits nothing, and never changes a file that is there: run it again to restore what is missing.
+    Detects the base branch, agent programs on PATH and the command that tests the project. Writes only below
+    .octopoid/, commits nothing, and never changes a file that is there: run it again to restore what is missing.
     """
-    layout = setup.repository(common.start())
+    layout = setup.repository(_start(context))
     _check_options(layout, base, adapter)
     is_new = not layout.agents_yaml.exists()
     if setup.is_complete(layout):
@@ -55,6 +59,15 @@ def init(
         _about_kept(layout, base, adapter)
     _warn(layout)
     _next_steps(layout)
+
+
+def _start(context: typer.Context) -> Path:
+    """Where to look for the repository: `--root`, `OCTOPOID_ROOT`, or here. There is no `.octopoid` to find yet."""
+    said = context.find_root().params.get("root") or os.environ.get("OCTOPOID_ROOT") or "."
+    start = Path(said).absolute()
+    if not start.is_dir():
+        raise NotFound(f"there is no folder {start}")
+    return start
 
 
 def _check_options(layout: Layout, base: str, adapter: str) -> None:
@@ -163,7 +176,7 @@ def _about(choice: _Choice) -> None:
         common.say("edit `script:` in .octopoid/agents.yaml: it names scripts/agent.yaml, which you write")
     others = detect.programs(detect.LATER_PROGRAMS)
     if others and not _is_there(choice.adapter):
-        common.say(f"found on PATH: {', '.join(others)}; `--adapter command` can start what has no adapter of its own yet")
+        common.say(f"found on PATH: {', '.join(others)}; the adapter `command` can start what has none of its own yet")
     for one in choice.checks:
         missing = "" if not one.program or shutil.which(one.program) else f"; there is no `{one.program}` on PATH"
         common.out(f"check: {one.run} (because of {one.because}{missing})" if one.because else f"check: {one.run}")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
-from octopoid import config, gates
+from octopoid import config, gates, views
 from octopoid.errors import Invalid
 from octopoid.layout import Layout
 from octopoid.model import Item
+from octopoid.policy import train
+from octopoid.projecting import Projector
 from octopoid.settings import Config
 
 
@@ -21,10 +23,15 @@ def policy(layout: Layout) -> Config | None:
     return None
 
 
-def waiting(layout: Layout, items: Iterable[Item]) -> frozenset[str]:
-    """The ids of those that wait for a person's yes or no."""
+def waits(layout: Layout, items: Sequence[Item]) -> views.Waits:
+    """Who waits for a person's yes or no, and whose landing waits for the user's checkout. Starts no process."""
     known = policy(layout)
-    return frozenset(item.id for item in items if known and gates.waits_for_human(item, known))
+    if known is None:
+        return views.Waits()
+    human = frozenset(item.id for item in items if gates.waits_for_human(item, known))
+    bases = Projector(layout).bases(items, known)
+    held = {item.id: bases[name].waits for name, line in train(items, known).items() if name in bases for item in line}
+    return views.Waits(human, {task: why for task, why in held.items() if why})
 
 
 def problem(layout: Layout) -> str | None:

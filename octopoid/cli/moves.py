@@ -101,14 +101,14 @@ def _answer(
     common.next_step(_goes_on(layout))
 
 
-@retry.command(epilog=common.examples("octopoid retry add-dark-mode", "octopoid retry add-d -m 'the API key is set now'"))
+@retry.command(epilog=common.examples("octopoid retry add-dark-mode", "octopoid retry add-d -m 'the key is set now'"))
 def _retry(
     ids: common.Ids,
     message: Note = "",
 ) -> None:
     """Try again, with a new budget: what is blocked, what is being worked on, or what waits out its backoff.
 
-    A running attempt is ended first. Its worktree, commits and uncommitted work stay: the next attempt goes on from there.
+    A running attempt is ended. Its worktree, commits and uncommitted work stay: the next attempt goes on from there.
     """
     layout = common.layout()
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from octopoid.cli import common
+from octopoid.cli import common, judged
+from octopoid.launching import worktrees_folder
 from octopoid.layout import Layout
 
 cli = typer.Typer()
@@ -31,4 +32,6 @@ def paths(
 
 
 def _paths(where: Layout) -> dict[str, str]:
-    return {name: str(where.home / "worktrees" if name == "worktrees" else getattr(where, name)) for name in _NAMES}
+    known = judged.policy(where)
+    worktrees = worktrees_folder(where, known) if known else where.home / "worktrees"
+    return {name: str(worktrees if name == "worktrees" else getattr(where, name)) for name in _NAMES}

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from octopoid import attempts, locks, look, steer, store, taskfile, views
+from octopoid import attempts, locks, look, sections, steer, store, taskfile, views
 from octopoid.cli.app import late
 from octopoid.errors import Invalid, NotFound
 from octopoid.layout import Layout
@@ -57,6 +57,14 @@ def finished(found: Found, task: str, state: State, path: Path) -> Item:
     return Item(task, state, path, 0.0, None, problem, ledger)
 
 
+def raw(path: Path) -> str:
+    """The text of a file that is no valid task, as far as there is any; without octopoid's own sections."""
+    try:
+        return sections.strip(store.read(path)).decode("utf-8", "replace")
+    except (FileNotFoundError, Invalid):
+        return ""
+
+
 def in_state(layout: Layout, found: Found, states: Iterable[State]) -> Iterator[Item]:
     """The tasks in these folders; the files of finished ones are opened."""
     wanted = frozenset(states)
@@ -66,13 +74,13 @@ def in_state(layout: Layout, found: Found, states: Iterable[State]) -> Iterator[
         yield finished(found, task, state, layout.task_file(state, task))
 
 
-def humans(layout: Layout, found: Found) -> frozenset[str]:
-    """The ids that wait for a person's yes or no. The policy is loaded only if a task may."""
+def waits(layout: Layout, found: Found) -> views.Waits:
+    """Who waits for a person at the gates. The policy is loaded only if somebody may."""
     candidates = [one for one in found.look.items if one.state is State.PROVISIONAL and one.ledger.open is None]
     if not any(one.ledger.candidate for one in candidates):
-        return frozenset()
-    waiting: frozenset[str] = late("cli.judged").waiting(layout, candidates)
-    return waiting
+        return views.Waits()
+    judged: views.Waits = late("cli.judged").waits(layout, candidates)
+    return judged
 
 
 def signs(layout: Layout, task: str, ledger: Ledger) -> views.Signs:

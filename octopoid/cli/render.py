@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from octopoid.cli import common
+from octopoid.cli import speak
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,9 +42,9 @@ class Table(NamedTuple):
 
 def show(tables: Sequence[Table], lines: Sequence[str] = ()) -> None:
     """Print the tables, then `lines`."""
-    if not common.terminal() and not common.color():
+    if not speak.terminal() and not speak.color():
         for text in _piped(tables, lines):
-            common.out(text)
+            speak.out(text)
         return
     console = _console()
     for line in _drawn(tables, lines, console.width):
@@ -89,7 +89,7 @@ def _piped(tables: Sequence[Table], lines: Sequence[str]) -> Iterable[str]:
     for table in tables:
         if table.title:
             yield f"{table.title} ({len(table.rows)})"
-        rows = [tuple(" ".join(common.clean_text(cell).split("\n")) for cell in row) for row in table.rows]
+        rows = [tuple(" ".join(speak.clean_text(cell).split("\n")) for cell in row) for row in table.rows]
         widths = [max((len(cell) for cell in column), default=0) for column in zip(*rows, strict=True)]
         indent = "  " if table.title else ""
         for row in rows:
@@ -101,7 +101,7 @@ def _piped(tables: Sequence[Table], lines: Sequence[str]) -> Iterable[str]:
 def _console() -> Console:
     from rich.console import Console
 
-    coloured = common.color()
+    coloured = speak.color()
     return Console(force_terminal=True if coloured else None, no_color=not coloured, highlight=False, markup=False)
 
 
@@ -125,7 +125,7 @@ def _draw_rows(table: Table, width: int) -> list[Text]:
     from rich.text import Text
 
     indent = "  " if table.title else ""
-    rows = [tuple(common.one_line(cell) for cell in row) for row in table.rows]
+    rows = [tuple(speak.one_line(cell) for cell in row) for row in table.rows]
     names = tuple(column.name for column in table.columns)
     shown = [at for at, column in enumerate(table.columns) if not column.note and any(row[at] for row in rows)]
     natural = {at: max(cell_len(row[at]) for row in (*rows, *([names] if table.header else []))) for at in shown}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -10,25 +9,30 @@ import typer
 
 from octopoid import daemon, stopping
 from octopoid.cli import common
-from octopoid.errors import UsageError
-from octopoid.layout import Layout, worktree_of
+from octopoid.errors import Conflict, UsageError
+from octopoid.layout import Layout, main_worktree, worktree_of
 
 cli = typer.Typer()
 
 
 @cli.command(
     epilog=common.examples(
-        "octopoid run", "octopoid run --until-empty", "octopoid run --dry-run", "* * * * * octopoid --root DIR run --once"
+        "octopoid run",
+        "octopoid run --until-empty",
+        "octopoid run --dry-run",
+        "* * * * * octopoid --root DIR run --once    # a crontab line",
     )
 )
 def run(
-    once: Annotated[bool, typer.Option("--once", help="Do what is due now, then leave; agents go on. For cron.")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="Do what is due now, then leave; agents go on. For cron.")
+    ] = False,
     until_empty: Annotated[
         bool, typer.Option("--until-empty", help="Leave when nothing can move without a person; 6 if not all is done.")
     ] = False,
     interval: Annotated[
         float, typer.Option("--interval", metavar="SECONDS", min=0.1, help="Look at everything at least this often.")
-    ] = 60.0,
+    ] = daemon.FULL,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done now; do nothing.")] = False,
 ) -> None:
     """Work on the queue: start agents, judge what they did, land what passes. Ctrl-C leaves; agents go on."""
@@ -37,19 +41,16 @@ def run(
     layout = common.layout()
     if not dry_run:
         _refuse_worktree(layout)
-    raise typer.Exit(daemon.run(layout, once=once, until_empty=until_empty, interval=interval, dry_run=dry_run))
+    say = common.out if dry_run else common.say
+    raise typer.Exit(
+        daemon.run(layout, once=once, until_empty=until_empty, interval=interval, dry_run=dry_run, say=say)
+    )
 
 
 def _refuse_worktree(layout: Layout) -> None:
-    """An agent in its worktree, or a person who forgot where they are, must not start a scheduler there (DESIGN §2)."""
+    """An agent, or a person who forgot where they are, must not start a scheduler in a worktree (DESIGN §2)."""
     if stopping.is_own_agent():
-        raise UsageError("an agent must not start a scheduler", "leave its result; the scheduler does the rest")
-    here = worktree_of(Path(os.path.realpath(".")))
-    linked = here is not None and here != layout.root and (here / ".git").is_file()
-    if linked and here and _shares(here, layout.root):
-        raise UsageError(f"{here} is a linked worktree", f"start the scheduler in the main one: cd {layout.root}")
-
-
-def _shares(worktree: Path, root: Path) -> bool:
-    text = (worktree / ".git").read_text(encoding="utf-8", errors="surrogateescape").removeprefix("gitdir:").strip()
-    return (worktree / text).resolve().is_relative_to((root / ".git").resolve())
+        raise Conflict("an agent must not start a scheduler", "leave the result; the scheduler does the rest")
+    here = worktree_of(Path.cwd())
+    if here is not None and here != layout.root and main_worktree(here) == layout.root:
+        raise Conflict(f"{here} is a linked worktree", f"start the scheduler in the main one: cd {layout.root}")

@@ -1,24 +1,15 @@
-"""`octopoid status`: what needs a person first, then what runs, waits, landed and is invalid."""
+"""`octopoid status`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
-from octopoid import steer, views
-from octopoid.cli import common, reading, render
-from octopoid.clock import parse
+from octopoid.cli import common, overview
 from octopoid.errors import UsageError
-from octopoid.layout import Layout
 
 cli = typer.Typer()
-
-_ID = render.Column("task", "cyan", shrinks=True)
-_DETAIL = render.Column("detail", wraps=True)
-_WAITING_SHOWN = 15
-"""Rows on a terminal; a pipe gets all of them."""
 
 
 @cli.command(epilog=common.examples("octopoid", "octopoid status --watch", "octopoid status --json"))
@@ -27,142 +18,9 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Draw it again each second, until Ctrl-C.")] = False,
 ) -> None:
     """Show what needs you, what runs, what waits, what landed and what is invalid."""
-    layout = common.layout()
-    if watch:
-        if as_json or not common.terminal():
-            raise UsageError("--watch draws on a terminal", "without one: octopoid status, or octopoid status --json")
-        render.watch(lambda: _drawing(layout, gather(layout, common.now())))
-        return
-    found = gather(layout, common.now())
-    if as_json:
-        common.emit("status", **views.plain(found._asdict()))
-        return
-    render.show(*_drawing(layout, found))
-    common.next_step(_next(found))
-
-
-def gather(layout: Layout, now: float) -> views.StatusView:
-    """Everything that status shows."""
-    found = reading.observe(layout)
-    human = reading.humans(layout, found)
-    pauses = steer.pauses(layout)
-    looked = found.look
-    opened = [one for one in looked.items if one.ledger.open]
-    runs = [views.running(one, reading.signs(layout, one.id, one.ledger), now) for one in opened]
-    running = tuple(sorted((one for one in runs if one), key=lambda one: one.started))
-    working = {one.task for one in running}
-    scheduler = reading.scheduler(layout, reading.policy_problem(layout))
-    needs = (*_needs_of_policy(scheduler), *views.needs(looked, human, working))
-    idle = views.waits_for_scheduler(looked, human)
-    if idle and not scheduler.running:
-        detail = f"no scheduler runs, and {idle} {'task waits' if idle == 1 else 'tasks wait'} for one"
-        needs = (*needs, views.NeedView(None, "scheduler", detail, "octopoid run", None))
-    asked = {one.task for one in needs if one.task}
-    waiting = tuple(
-        views.task(one, looked, now, pauses, human)
-        for one in looked.items
-        if one.id not in working and one.id not in asked and not one.problem
-    )
-    return views.StatusView(
-        counts=views.counts(looked),
-        needs_you=needs,
-        running=running,
-        waiting=waiting,
-        landed=reading.landed(layout, found),
-        invalid=tuple(views.problem(one) for one in looked.problems),
-        scheduler=scheduler,
-    )
-
-
-def _needs_of_policy(scheduler: views.SchedulerView) -> tuple[views.NeedView, ...]:
-    if not scheduler.config_problem:
-        return ()
-    return (views.NeedView(None, "policy", scheduler.config_problem, "octopoid config check", None),)
-
-
-def _drawing(layout: Layout, found: views.StatusView) -> tuple[Sequence[render.Table], Sequence[str]]:
-    everything = (_needs(found), _running(found), _waiting(found), _landed(found), _invalid(layout, found))
-    return [table for table in everything if table.rows], _summary(found)
-
-
-def _needs(found: views.StatusView) -> render.Table:
-    columns = (_ID, render.Column("reason", "yellow"), _DETAIL, render.Column("command", "bold", note=True))
-    rows = tuple((one.task or "-", one.reason, one.detail, one.command) for one in found.needs_you)
-    return render.Table("needs you", columns, rows, "bold yellow")
-
-
-def _running(found: views.StatusView) -> render.Table:
-    columns = (_ID, render.Column("agent"), _DETAIL, render.Column("usd", "dim"))
-    rows = tuple((one.task, one.agent or one.gate or "-", _progress(one), render.usd(one.usd)) for one in found.running)
-    return render.Table("running", columns, rows, "bold green")
-
-
-def _progress(one: views.RunView) -> str:
-    parts = [f"attempt {one.attempt}"] if one.attempt else []
-    parts.append(f"for {render.span(one.elapsed_s)}")
-    if one.silent_s is not None:
-        parts.append(f"last output {render.span(one.silent_s)} ago")
-    return ", ".join(parts)
-
-
-def _waiting(found: views.StatusView) -> render.Table:
-    columns = (_ID, render.Column("priority", "dim"), render.Column("title", shrinks=True), _DETAIL)
-    shown = found.waiting[:_WAITING_SHOWN] if common.terminal() else found.waiting
-    rows = [(one.id, one.priority or "-", one.title, _reason(one)) for one in shown]
-    if len(shown) < len(found.waiting):
-        rows.append(("…", "", f"and {len(found.waiting) - len(shown)} more: octopoid list", ""))
-    return render.Table("waiting", columns, tuple(rows), "bold blue")
-
-
-def _reason(one: views.TaskView) -> str:
-    if one.ready:
-        return one.detail or "ready"
-    return one.detail or one.reason
-
-
-def _landed(found: views.StatusView) -> render.Table:
-    rows = tuple((one.task, one.event, _ago(one.at)) for one in found.landed)
-    return render.Table("landed", (_ID, render.Column("event", "dim"), render.Column("when", "dim")), rows, "bold")
-
-
-def _ago(at: str) -> str:
-    if not common.terminal():
-        return at
-    try:
-        return f"{render.span(max(0.0, common.now() - parse(at)))} ago"
-    except ValueError:
-        return at
-
-
-def _invalid(layout: Layout, found: views.StatusView) -> render.Table:
-    columns = (render.Column("file", "cyan", shrinks=True), _DETAIL, render.Column("hint", note=True))
-    rows = tuple((_place(layout, one), one.message, one.hint) for one in found.invalid)
-    return render.Table("invalid", columns, rows, "bold red")
-
-
-def _place(layout: Layout, one: views.ProblemView) -> str:
-    short = one.path.removeprefix(f"{layout.root}/")
-    return f"{short}:{one.line}:{one.column}" if one.line else short
-
-
-def _summary(found: views.StatusView) -> list[str]:
-    one = found.scheduler
-    lines = ["tasks: " + "  ".join(f"{name} {count}" for name, count in found.counts.items())]
-    word = f"running (pid {one.pid})" if one.running and one.pid else "running" if one.running else "not running"
-    lines.append(f"scheduler: {word}" + (f"  last tick {_ago(one.last_tick)}" if one.last_tick else ""))
-    if one.paused:
-        lines.append("paused: everything; to go on: octopoid resume")
-    lines += [f"paused: {task}; to go on: octopoid resume {task}" for task in one.paused_tasks]
-    lines += [f"paused: agent {agent}; to go on: octopoid resume --agent {agent}" for agent in one.paused_agents]
-    lines += [f"breaker: {trip.name}: {trip.why}; tried again at {trip.until}" for trip in one.breakers]
-    return lines
-
-
-def _next(found: views.StatusView) -> str:
-    if found.needs_you:
-        return found.needs_you[0].command
-    if found.running:
-        return f"octopoid log -f {found.running[0].task}"
-    if found.waiting:
-        return "octopoid status --watch"
-    return 'octopoid enqueue "What is to be done"'
+    if not watch:
+        overview.show(as_json)
+    elif as_json or not common.terminal():
+        raise UsageError("--watch draws on a terminal", "without one: octopoid status, or octopoid status --json")
+    else:
+        overview.watch()

@@ -24,7 +24,9 @@ Agents = Annotated[
 ]
 
 
-@pause.command(epilog=common.examples("octopoid pause", "octopoid pause add-dark-mode", "octopoid pause --agent codemod"))
+@pause.command(
+    epilog=common.examples("octopoid pause", "octopoid pause add-dark-mode", "octopoid pause --agent codemod")
+)
 def _pause(ids: ManyIds = [], agents: Agents = []) -> None:  # noqa: B006 - typer's "none given"
     """Start nothing more: everything, some tasks, or an agent. What runs goes on, and what is ready still lands."""
     layout = common.layout()

@@ -9,12 +9,16 @@ import typer
 from octopoid import durable, lifecycle, steer, stopping
 from octopoid.cli import common
 from octopoid.errors import Conflict, TimedOut, UsageError
+from octopoid.judging import PARK
 from octopoid.layout import Layout
 
 cli = typer.Typer()
 
 PATIENCE = 30.0
-"""Seconds that a scheduler gets to leave."""
+"""Seconds that a scheduler gets to leave, and a run to end."""
+
+PATIENCE_NOW = 75.0
+"""The same where it ends its agents first, each with its grace."""
 
 
 @cli.command(epilog=common.examples("octopoid stop", "octopoid stop --now", "octopoid stop add-dark-mode"))
@@ -22,11 +26,14 @@ def stop(
     task: Annotated[
         str, typer.Argument(metavar="[ID]", help="End this task's run.", autocompletion=common.complete_ids)
     ] = "",
-    now: Annotated[bool, typer.Option("--now", help="End the agents too. Their tasks go on at the next start.")] = False,
+    now: Annotated[
+        bool, typer.Option("--now", help="End the agents too; their tasks go on at the next start.")
+    ] = False,
 ) -> None:
-    """Ask the scheduler to start nothing more and leave. Agents that run go on; their work is taken in at the next start.
+    """Ask the scheduler to start nothing more and leave.
 
-    With an ID: end the run of that task alone, keep its work, and park the task in blocked. Works without a scheduler, too.
+    Agents that run go on; their work is taken in at the next start. With an ID: end the run of that task alone, keep
+    its work, and park the task in blocked; this works without a scheduler, too.
     """
     layout = common.layout()
     if task and now:
@@ -44,10 +51,10 @@ def _stop_one(layout: Layout, task: str) -> None:
     if stopping.holder(layout) is not None:
         # asked only: the scheduler that waits for this run parks the task when it has ended
         for entry in running:
-            stopping.ask(entry, stopping.PARK)
+            stopping.ask(entry, PARK)
         left = [one for one in running if not stopping.wait_until_free(one / "lock", PATIENCE)]
     else:
-        left = [one for one in running if not stopping.end(one, stopping.PARK)]
+        left = [one for one in running if not stopping.end(one, PARK)]
     if left:
         raise TimedOut(f"the run {left[0].name} of {task} did not end yet", f"octopoid log {task} shows what it does")
     common.say(f"ended the run of {task}; its worktree and its work stay")
@@ -64,9 +71,10 @@ def _stop_scheduler(layout: Layout, now: bool) -> None:
         durable.write(layout.stop_request, b"now" if now else b"leave")
         steer.wake(layout)
         named = f" (pid {pid})" if pid else ""
-        if not stopping.wait_until_free(layout.scheduler_lock, PATIENCE):
+        patience = PATIENCE_NOW if now else PATIENCE
+        if not stopping.wait_until_free(layout.scheduler_lock, patience):
             raise TimedOut(
-                f"the scheduler{named} has not left within {PATIENCE:.0f} s; it still is asked to",
+                f"the scheduler{named} has not left within {patience:.0f} s; it still is asked to",
                 "octopoid status shows what it does",
             )
         common.say(f"the scheduler{named} has left")
@@ -87,4 +95,4 @@ def _end_everything(layout: Layout) -> None:
         if stopping.end(entry, stopping.SCHEDULER_STOP):
             common.say(f"ended the run of {task}")
         else:
-            common.say(f"the run {entry.name} of {task} could not be ended; octopoid doctor looks for what is left of it")
+            common.say(f"the run {entry.name} of {task} could not be ended; octopoid doctor says what is left of it")

@@ -1,0 +1,249 @@
+"""Doing what a plan says: one function per action, a table, and an edge at which one task's trouble stops."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from octopoid import closing, landing, launching, lifecycle, locks, sections, store, worktrees
+from octopoid.errors import LostRace, OctopoidError
+from octopoid.layout import Layout
+from octopoid.look import Look, Observer
+from octopoid.model import Entry, Item
+from octopoid.observing import Surveyor
+from octopoid.plans import (
+    Action,
+    Block,
+    Close,
+    End,
+    Finish,
+    GiveBack,
+    Heal,
+    Land,
+    NoteMove,
+    Refuse,
+    Release,
+    Start,
+    StartChecks,
+    StartReview,
+)
+from octopoid.settings import Config
+from octopoid.states import SATISFYING, State
+
+STUMBLE = 30.0
+"""Seconds that a task is left alone after an action on it raised an error."""
+
+SHORTLY = 1.0
+"""Seconds until an action that somebody else was faster than, or that takes its time, is looked at again."""
+
+LANDING_RETRY = 3.0
+"""Seconds between tries to land on a checkout that is not free."""
+
+
+class Moment(NamedTuple):
+    """What an action is applied to. `now`: seconds since the epoch."""
+
+    look: Look
+    config: Config
+    now: float
+
+
+class Hands:
+    """Applies actions. Remembers only what spares work: idle worktrees, tasks to leave alone for a moment."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        env: Mapping[str, str],
+        observer: Observer,
+        surveyor: Surveyor,
+        say: Callable[[str], None],
+    ) -> None:
+        self.layout = layout
+        self.env = env
+        self.observer = observer
+        self.surveyor = surveyor
+        self.say = say
+        self.children: set[int] = set()
+        self.landing_retry: dict[str, float] = {}
+        self._later: dict[str, float] = {}
+        self._idle: list[Path] | None = None
+
+    def may(self, action: Action, now: float) -> bool:
+        """The action's task is not being left alone at the moment."""
+        return self._later.get(action.task, 0.0) <= now
+
+    def wait_until(self, now: float) -> float:
+        """When the first task that is left alone is looked at again; 0 when there is none."""
+        self._later = {task: until for task, until in self._later.items() if until > now}
+        return min(self._later.values(), default=0.0)
+
+    def apply(self, action: Action, at: Moment) -> None:
+        """Do one action. With the command line, the only edge at which anything is caught: one task's trouble, or a
+        bug about it, must not stop the others.
+        """
+        try:
+            _ACTIONS[type(action)](self, action, at)
+        except LostRace as error:
+            self.say(f"{action.task}: {error.message}")
+            self._later[action.task] = at.now + SHORTLY
+        except OctopoidError as error:
+            self.say(f"{action.task}: {error.message}")
+            self._later[action.task] = at.now + STUMBLE
+        except Exception:  # noqa: BLE001 - the edge: see above
+            what = type(action).__name__
+            self.say(f"{action.task}: {what} failed; this is a bug in octopoid\n{traceback.format_exc()}")
+            self._later[action.task] = at.now + STUMBLE
+
+    def _heal(self, action: Heal, at: Moment) -> None:
+        item = _item(at, action.task)
+        if item.ledger.unmoved is not None:
+            lifecycle.heal(self.layout, item.id, item.state, item.ledger.unmoved, at.now)
+        else:
+            store.put_back(self.layout, item.id, item.state)
+
+    def _note_move(self, action: NoteMove, at: Moment) -> None:
+        lifecycle.note_move(self.layout, action.task, action.leaves, action.enters, at.now)
+
+    def _give_back(self, action: GiveBack, at: Moment) -> None:
+        lifecycle.give_back(self.layout, action.task, action.leaves, action.detail, at.now)
+
+    def _close(self, action: Close, at: Moment) -> None:
+        item = _item(at, action.task)
+        entry = _open(item)
+        if entry.opening.kind == "landing" and item.state is State.PROVISIONAL:
+            self._landed(item, landing.resume(self.layout, item, entry, at.now), at)
+            return
+        outcome = closing.close(self.layout, item, entry, at.config, at.now)
+        if outcome is None:
+            self._later[item.id] = at.now + SHORTLY
+            self.say(f"{item.id}: something of its last attempt still runs and is being ended")
+            return
+        self.surveyor.spent(outcome.usage.usd or 0.0)
+        who = entry.opening.agent or entry.opening.gate or entry.opening.kind
+        what = outcome.verb or outcome.verdict or outcome.reason
+        self.say(f"{item.id}: {who} ended: {what}" + (f": {outcome.detail}" if outcome.detail else ""))
+
+    def _end(self, action: End, at: Moment) -> None:
+        item = at.look.get(action.task)
+        ledger = item.ledger if item else self.observer.ledger(action.task)
+        entry = ledger.open
+        if entry is None:
+            return
+        self._later[action.task] = at.now + SHORTLY
+        if locks.is_held(self.layout.entry(action.task, entry.number) / "lock") or item is not None:
+            closing.end(self.layout, action.task, entry, action.detail, action.gently)
+        else:
+            state = at.look.ids.get(action.task)
+            closing.close_stray(self.layout, action.task, entry, state.value if state else "nowhere", at.now)
+
+    def _refuse(self, action: Refuse, at: Moment) -> None:
+        closing.refuse(self.layout, _item(at, action.task), action, at.config.limits, at.now)
+        self.say(f"{action.task}: refused by {action.gate}: {action.detail}")
+
+    def _start_checks(self, action: StartChecks, at: Moment) -> None:
+        item = _item(at, action.task)
+        started = launching.start_checks(self._site(at), item, action.checks, action.projection, at.now)
+        self.children.add(started.pid)
+        self.say(f"{item.id}: checks started")
+
+    def _start_review(self, action: StartReview, at: Moment) -> None:
+        item = _item(at, action.task)
+        started = launching.start_review(self._site(at), item, action.agent, action.slot, action.base, at.now)
+        self.children.add(started.pid)
+        self.say(f"{item.id}: {action.gate} started")
+
+    def _land(self, action: Land, at: Moment) -> None:
+        item = _item(at, action.task)
+        self._landed(item, landing.land(self.layout, item, action.base, action.projection, at.now), at)
+
+    def _landed(self, item: Item, landed: landing.Landed, at: Moment) -> None:
+        self.landing_retry.pop(item.id, None)
+        if landed.done:
+            self._free_worktree(item.id, at)
+            self.say(f"{item.id}: landed")
+        elif landed.waits:
+            self.landing_retry[item.id] = at.now + LANDING_RETRY
+            self.say(f"{item.id}: landing waits: {landed.waits}")
+
+    def _finish(self, action: Finish, at: Moment) -> None:
+        landing.finish(self.layout, _item(at, action.task), action.detail, action.publish, at.now)
+        self._free_worktree(action.task, at)
+        self.say(f"{action.task}: done: {action.detail}")
+
+    def _block(self, action: Block, at: Moment) -> None:
+        lifecycle.block(self.layout, action.task, action.leaves, action.reason, action.detail, at.now)
+        self.say(f"{action.task}: blocked ({action.reason}): {action.detail}")
+
+    def _release(self, action: Release, at: Moment) -> None:
+        item = _item(at, action.task)
+        lifecycle.answer(self.layout, item.id, sections.answers(store.read(item.path)), at.now)
+        self.say(f"{item.id}: answered")
+
+    def _start(self, action: Start, at: Moment) -> None:
+        item, site = _item(at, action.task), self._site(at)
+        reuse = None if site.worktree(item.id).exists() else self._take_idle(at)
+        started = launching.start_attempt(site, item, action.agent, action.slot, action.base, reuse, at.now)
+        self.children.add(started.pid)
+        self.say(f"{item.id}: {action.agent.name} started (attempt {started.number})")
+
+    def _site(self, at: Moment) -> launching.Site:
+        return launching.Site(self.layout, at.config, self.env)
+
+    def _take_idle(self, at: Moment) -> Path | None:
+        """A worktree of a task that landed, for the next task; the list is made once and kept."""
+        if not at.config.worktrees.reuse:
+            return None
+        if self._idle is None:
+            folder = launching.worktrees_folder(self.layout, at.config)
+            self._idle = [folder / name for name in store.durable_names(folder)]
+        while self._idle:
+            path = self._idle.pop()
+            if path.is_dir() and self._is_idle(path.name, at.look):
+                return path
+        return None
+
+    def _is_idle(self, task: str, look: Look) -> bool:
+        """Landed, and nothing of it is unfinished. A task that a person moved into done may have unlanded work."""
+        ledger = self.observer.ledger(task)
+        clean = ledger.open is None and ledger.unmoved is None
+        return clean and ledger.expected == "done" and look.ids.get(task) in (*SATISFYING, State.PROVISIONAL)
+
+    def _free_worktree(self, task: str, at: Moment) -> None:
+        path = launching.worktrees_folder(self.layout, at.config) / task
+        if not at.config.worktrees.reuse and path.exists():
+            worktrees.remove(self.layout.root, path)
+        elif self._idle is not None:
+            self._idle.append(path)
+
+
+def _item(at: Moment, task: str) -> Item:
+    item = at.look.get(task)
+    if item is None:
+        raise LostRace(f"{task} is not in the queue any more")
+    return item
+
+
+def _open(item: Item) -> Entry:
+    if item.ledger.open is None:
+        raise LostRace(f"{item.id} has nothing open any more")
+    return item.ledger.open
+
+
+_ACTIONS: Mapping[type, Callable[..., None]] = {
+    Heal: Hands._heal,
+    NoteMove: Hands._note_move,
+    GiveBack: Hands._give_back,
+    Close: Hands._close,
+    End: Hands._end,
+    Refuse: Hands._refuse,
+    StartChecks: Hands._start_checks,
+    StartReview: Hands._start_review,
+    Land: Hands._land,
+    Finish: Hands._finish,
+    Block: Hands._block,
+    Release: Hands._release,
+    Start: Hands._start,
+}

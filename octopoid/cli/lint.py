@@ -1,0 +1,113 @@
+"""`octopoid lint`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from octopoid import config, lifecycle, store, taskfile, views
+from octopoid.cli import common, reading
+from octopoid.errors import Invalid, NotFound, OctopoidError
+from octopoid.layout import Layout
+from octopoid.model import Problem
+
+cli = typer.Typer()
+
+INVALID = 4
+
+
+@cli.command(epilog=common.examples("octopoid lint", "octopoid lint draft.md", "octopoid lint --json"))
+def lint(
+    files: Annotated[
+        list[str], typer.Argument(metavar="[FILE|ID]…", help="Task files. Default: the whole queue and the policy.")
+    ] = [],  # noqa: B006 - typer's "none given"
+    as_json: common.Json = False,
+) -> None:
+    """Check task files: every mistake with its line, its column and how to mend it. Exit code 4 if there is one."""
+    problems = tuple(_of_files(files) if files else _of_everything(common.layout()))
+    if as_json:
+        common.emit("lint", problems=views.plain(tuple(views.problem(one) for one in problems)))
+    for one in problems if not as_json else ():
+        common.out(common.clean_text(str(one)))
+        if one.hint:
+            common.out(f"  {common.clean_text(one.hint)}")
+    if problems:
+        common.say(f"{len(problems)} {'problem' if len(problems) == 1 else 'problems'}")
+        raise typer.Exit(INVALID)
+    common.say("ok: nothing is wrong")
+    common.next_step("octopoid status")
+
+
+def _of_everything(layout: Layout) -> Iterable[Problem]:
+    yield from reading.observe(layout).look.problems
+    yield from policy_problems(layout)
+
+
+def policy_problems(layout: Layout) -> tuple[Problem, ...]:
+    """Everything that is wrong with agents.yaml and the roles."""
+    try:
+        config.load(layout.home)
+    except Invalid as error:
+        return error.problems
+    return ()
+
+
+def _of_files(words: list[str]) -> Iterable[Problem]:
+    """What is wrong with these files. Those in the queue are also judged by what the others are."""
+    layout = _layout()
+    inside = [one for one in words if layout and _is_inside(Path(one), layout)]
+    queue = reading.observe(layout).look.problems if layout and inside else ()
+    for word in words:
+        path = Path(word)
+        if not os.path.lexists(path):
+            path = _of_id(layout, word)
+        if layout and _is_policy(path, layout):
+            yield from policy_problems(layout)
+            continue
+        found = _parse(path)
+        yield from found
+        known = {(one.line, one.message) for one in found}
+        real = Path(os.path.realpath(path.parent)) / path.name
+        yield from (one for one in queue if one.path == real and (one.line, one.message) not in known)
+
+
+def _parse(path: Path) -> tuple[Problem, ...]:
+    try:
+        taskfile.parse(store.read(path), path)
+    except Invalid as error:
+        return error.problems
+    return ()
+
+
+def _of_id(layout: Layout | None, word: str) -> Path:
+    """The file of the task that `word` names. Raises NotFound."""
+    if layout is None or "/" in word:
+        raise NotFound(f"there is no file {word}")
+    try:
+        place = store.find(layout, lifecycle.resolve(layout, word))
+    except NotFound:
+        place = None
+    if place is None:
+        raise NotFound(f"there is no file and no task {word}", "octopoid list shows the ids")
+    return place[1]
+
+
+def _layout() -> Layout | None:
+    """A file can be checked anywhere."""
+    try:
+        return common.layout()
+    except OctopoidError:
+        return None
+
+
+def _is_inside(path: Path, layout: Layout) -> bool:
+    return not os.path.lexists(path) or Path(os.path.realpath(path.parent)).is_relative_to(layout.queue)
+
+
+def _is_policy(path: Path, layout: Layout) -> bool:
+    real = Path(os.path.realpath(path))
+    return real == layout.agents_yaml or real.parent in (layout.roles, layout.flows)

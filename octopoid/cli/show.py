@@ -1,0 +1,118 @@
+"""`octopoid show`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import typer
+
+from octopoid import lifecycle, steer, views
+from octopoid.cli import common, reading, render
+from octopoid.layout import Layout
+from octopoid.model import Item
+from octopoid.states import SATISFYING, State
+
+cli = typer.Typer()
+
+
+@cli.command(epilog=common.examples("octopoid show add-dark-mode", "octopoid show add-d --json"))
+def show(word: common.Id, as_json: common.Json = False) -> None:
+    """Show one task: its facts, its text, its entries and its verdicts."""
+    layout = common.layout()
+    task = lifecycle.resolve(layout, word)
+    found = reading.observe(layout)
+    item = reading.item(layout, found, task)
+    waits = reading.waits(layout, found) if item.state is State.PROVISIONAL else views.Waits()
+    view = views.task(item, found.look, common.now(), steer.pauses(layout), waits)
+    entries = tuple(views.entry(one, layout.entry(task, one.number)) for one in found.observer.entries(task))
+    verdicts = tuple(views.verdict(one) for one in item.ledger.verdicts)
+    body = item.task.body if item.task else reading.raw(item.path)
+    if as_json:
+        common.emit("show", **views.plain({"task": view, "body": body, "entries": entries, "verdicts": verdicts}))
+        return
+    _print(layout, item, view, body)
+    for one in found.look.problems if item.problem else ():
+        if one.path == item.path:
+            common.out(f"{views.place(one)}{f'; {one.hint}' if one.hint else ''}")
+    render.show([table for table in (_entries(entries), _verdicts(verdicts)) if table.rows])
+    common.next_step(_next(item, view))
+
+
+def _print(layout: Layout, item: Item, view: views.TaskView, body: str) -> None:
+    common.out(common.clean_text(view.title))
+    for name, value in _facts(layout, item, view):
+        if value:
+            common.out(f"  {name:<12}  {common.one_line(value)}")
+    for one in item.task.criteria if item.task else ():
+        command = f" :: {one.command}" if one.command else ""
+        common.out(f"  {'criterion':<12}  {common.one_line(one.text + command)}")
+    if body:
+        common.out()
+        common.out(common.clean_text(body))
+    common.out()
+
+
+def _facts(layout: Layout, item: Item, view: views.TaskView) -> Iterable[tuple[str, str]]:
+    state = f"{view.state}, {view.reason}: {view.detail}" if view.reason else view.state
+    yield "id", view.id
+    yield "state", f"{state}, ready" if view.ready and not view.reason else state
+    yield "file", layout.short(item.path)
+    yield "priority", view.priority or ""
+    yield "role", view.role or ""
+    yield "flow", (view.flow or "") if view.flow != "default" else ""
+    yield "base", view.base or ""
+    yield "labels", ", ".join(view.labels)
+    yield "depends on", ", ".join(view.depends_on)
+    yield "waiting on", ", ".join(view.waiting_on)
+    yield "attempts", f"{view.attempts} by {view.role}" if view.attempts else ""
+    yield "rounds", f"{view.rounds} (refusals by gates)" if view.rounds else ""
+    yield "candidate", view.candidate or ""
+    yield "landed", view.landed_commit or ""
+    yield "cost", render.usd(view.usd)
+    yield "created", view.created
+    yield "updated", view.updated
+
+
+def _entries(entries: tuple[views.EntryView, ...]) -> render.Table:
+    columns = (
+        render.Column("entry"),
+        render.Column("kind"),
+        render.Column("who", "cyan"),
+        render.Column("started", "dim"),
+        render.Column("how it ended", wraps=True),
+    )
+    rows = tuple((f"{one.number:03d}", _kind(one), one.agent or one.by, one.started, _end(one)) for one in entries)
+    return render.Table("entries", columns, rows)
+
+
+def _kind(one: views.EntryView) -> str:
+    if one.kind == "gate" and one.gate:
+        return one.gate
+    return f"{one.kind} {one.attempt}" if one.attempt else one.kind
+
+
+def _end(one: views.EntryView) -> str:
+    if one.ended is None:
+        return one.text if one.kind not in ("attempt", "gate", "landing", "finish", "block") else one.detail or "open"
+    word = one.verdict or one.reason or one.class_ or ""
+    return ": ".join(part for part in (word, one.detail or one.text) if part) or "done"
+
+
+def _verdicts(verdicts: tuple[views.VerdictView, ...]) -> render.Table:
+    columns = (
+        render.Column("gate"),
+        render.Column("verdict"),
+        render.Column("about", "dim"),
+        render.Column("by", "cyan"),
+        render.Column("feedback", wraps=True),
+    )
+    rows = tuple((one.gate, one.verdict, (one.tree or one.candidate)[:12], one.by, one.feedback) for one in verdicts)
+    return render.Table("verdicts", columns, rows)
+
+
+def _next(item: Item, view: views.TaskView) -> str:
+    if item.state in SATISFYING or view.candidate:
+        return f"octopoid diff {view.id}"
+    if view.reason == "running":
+        return f"octopoid log -f {view.id}"
+    return f"octopoid edit {view.id}" if view.reason == "invalid" else f"octopoid why {view.id}"

@@ -1,0 +1,82 @@
+"""What a tick does beside its plan: forget hints, set vanished evidence aside, tell the user's own program."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from octopoid import attempts, lifecycle, process, store
+from octopoid.errors import LostRace
+from octopoid.layout import Layout
+from octopoid.look import Look, Observer
+from octopoid.plans import Plan
+from octopoid.settings import Config
+
+CENSUS = 60.0
+"""Seconds between looks for entries whose task vanished."""
+
+UNFLAG = 5.0
+"""Seconds that a hint stays: its entry may only be about to be written."""
+
+PERSONAL = ("person", "human", "checkout", "invalid")
+"""What a task waits for when it waits for a person."""
+
+
+class Housekeeper:
+    """Keeps house between plans."""
+
+    def __init__(self, layout: Layout, observer: Observer, say: Callable[[str], None]) -> None:
+        self.layout = layout
+        self.observer = observer
+        self.say = say
+        self._next_census = 0.0
+        self._told: set[tuple[str, str]] = set()
+
+    def tidy(self, look: Look, now: float) -> None:
+        """Finish what was left open about tasks that are done or cancelled by now; forget what is clean."""
+        active = {item.id for item in look.items}
+        for task, flagged in attempts.flagged(self.layout).items():
+            ledger = self.observer.ledger(task)
+            state = look.ids.get(task)
+            if task not in active and ledger.unmoved is not None and state is not None:
+                try:
+                    lifecycle.heal(self.layout, task, state, ledger.unmoved, now)
+                except LostRace as error:
+                    self.say(f"{task}: {error.message}")
+            elif ledger.open is None and ledger.unmoved is None and now - flagged > UNFLAG:
+                attempts.unflag(self.layout, task)
+        if now >= self._next_census:
+            self._next_census = now + CENSUS
+            self._census(look)
+
+    def _census(self, look: Look) -> None:
+        """Entries of a task whose file vanished are set aside, so that a new file of that name inherits nothing."""
+        for name in store.durable_names(self.layout.attempts):
+            if name[0] == "." or name in look.ids or store.find(self.layout, name) is not None:
+                continue
+            if self.observer.ledger(name).open is None and attempts.set_aside(self.layout, name):
+                self.say(f"{name}: its file is gone; its entries are set aside")
+
+    def notify(self, plan: Plan, config: Config, env: Mapping[str, str]) -> set[int]:
+        """Tell the user's own program what began to wait for a person since the last tick; the pids it started."""
+        if not config.notify:
+            return set()
+        waiting = {
+            (task, decision.waits): decision for task, decision in plan.decisions.items() if decision.waits in PERSONAL
+        }
+        pids = set()
+        for (task, waits), decision in waiting.items():
+            if (task, waits) not in self._told:
+                event = {"TASK": task, "KIND": waits, "TEXT": decision.text, "ROOT": str(self.layout.root)}
+                pids |= self._tell(config.notify, {**env, **{f"OCTOPOID_EVENT_{k}": v for k, v in event.items()}})
+        self._told = set(waiting)
+        return pids
+
+    def _tell(self, argv: tuple[str, ...], env: Mapping[str, str]) -> set[int]:
+        with Path(os.devnull).open("wb") as output:
+            try:
+                return {process.start(argv, env=env, output=output.fileno())}
+            except (OSError, ValueError) as error:
+                self.say(f"notify: {process.why_not_started(argv, None, error)}")
+                return set()

@@ -1,0 +1,112 @@
+"""From one look at the queue to the Snapshot that `plan` decides from. Reads only."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from octopoid import attempts, closing, locks, sections, steer, store
+from octopoid.errors import Invalid
+from octopoid.fold import spending
+from octopoid.layout import Layout
+from octopoid.look import Look, Observer
+from octopoid.model import Entry, Item
+from octopoid.plans import Live, Snapshot
+from octopoid.projecting import Projector
+from octopoid.settings import Config
+from octopoid.states import State
+
+
+class Surveyor:
+    """Makes snapshots, and remembers what spares work at the next one."""
+
+    def __init__(self, layout: Layout, observer: Observer, *, project: bool = True) -> None:
+        """`project`: compute what landing would give. That writes git objects, so a reading command does without."""
+        self.layout = layout
+        self.observer = observer
+        self._projector = Projector(layout)
+        self._project = project
+        self._day = ""
+        self._usd = 0.0
+
+    def snapshot(
+        self, look: Look, config: Config, landing_retry: dict[str, float], closed: str, now: float
+    ) -> Snapshot:
+        """Everything that plan decides from. `closed`: why nothing may start, "" when it may."""
+        breakers: dict[str, steer.Breaker] = {}
+        usd_today = 0.0
+        try:
+            breakers = steer.breakers(self.layout)
+            usd_today = self._spent_today(config, now)
+        except Invalid as error:
+            closed = closed or error.message
+        live = {item.id: self.live(item.id, item.ledger.open) for item in look.items if item.ledger.open is not None}
+        bases = self._projector.bases(look.items, config)
+        return Snapshot(
+            items=look.items,
+            ids=look.ids,
+            live=live,
+            projections=self._projector.project(look.items, config, bases, now) if self._project else {},
+            bases=bases,
+            pauses=steer.pauses(self.layout),
+            breakers=breakers,
+            answered=frozenset(item.id for item in look.items if _answered(item, now)),
+            strays=self._strays(look),
+            landing_retry={task: until for task, until in landing_retry.items() if until > now},
+            slots=_slots(look, live),
+            usd_today=usd_today,
+            closed=closed,
+        )
+
+    def live(self, task: str, entry: Entry) -> Live:
+        """What the kernel says about an open entry."""
+        held = locks.is_held(self.layout.entry(task, entry.number) / "lock")
+        return closing.liveness(self.layout, task, entry, held)
+
+    def running(self, look: Look) -> list[tuple[str, Entry]]:
+        """The open entries in which somebody is at work."""
+        entries = [(item.id, item.ledger.open) for item in look.items if item.ledger.open is not None]
+        return [(task, entry) for task, entry in entries if self.live(task, entry).held]
+
+    def spent(self, usd: float) -> None:
+        """An attempt ended that cost so much."""
+        self._usd += usd
+
+    def _strays(self, look: Look) -> tuple[str, ...]:
+        """Tasks that left the active folders while something about them was open."""
+        flagged = attempts.flagged(self.layout)
+        if not flagged:
+            return ()
+        active = {item.id for item in look.items}
+        return tuple(task for task in flagged if task not in active and self.observer.ledger(task).open is not None)
+
+    def _spent_today(self, config: Config, now: float) -> float:
+        """Dollars of attempts that ended since midnight (local time). Read from the entries once a day, then kept.
+
+        Raises Invalid when an entry cannot be read: a budget that cannot be read does not pass.
+        """
+        if not config.limits.usd_per_day:
+            return 0.0
+        today = time.strftime("%Y-%m-%d", time.localtime(now))
+        if today != self._day:
+            midnight = time.mktime(time.strptime(today, "%Y-%m-%d"))
+            with os.scandir(self.layout.attempts) as found:
+                touched = [one.name for one in found if one.name[0] != "." and one.stat().st_mtime >= midnight]
+            self._usd = sum(spending(attempts.read(self.layout, task), midnight).usd for task in touched)
+            self._day = today
+        return self._usd
+
+
+def _answered(item: Item, now: float) -> bool:
+    """A person filled in every answer, and is done writing."""
+    if item.state is not State.BLOCKED or item.ledger.reason != "question" or item.problem:
+        return False
+    try:
+        return item.mtime + store.SETTLE <= now and sections.mentions_answers(store.read(item.path))
+    except (FileNotFoundError, Invalid):
+        return False
+
+
+def _slots(look: Look, live: dict[str, Live]) -> frozenset[int]:
+    entries = [item.ledger.open for item in look.items if item.ledger.open and live[item.id].held]
+    return frozenset(entry.opening.slot for entry in entries if entry.opening.slot >= 0)

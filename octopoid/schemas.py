@@ -1,0 +1,173 @@
+"""JSON schemas (2020-12) of what octopoid prints and of what people and agents write, as data.
+
+Those of outputs are made of the values that `views` prints, so that they cannot say anything else. The tests hold real
+output against them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from octopoid import configkeys, views
+from octopoid.results import OUTCOMES
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+VERSION = 1
+
+Schema = dict[str, Any]
+
+_TEXT: Schema = {"type": "string"}
+_COUNT: Schema = {"type": "integer", "minimum": 0}
+_WORDS: Schema = {"type": "array", "items": _TEXT}
+_SIMPLE: Mapping[str, Schema] = {
+    "str": _TEXT,
+    "int": {"type": "integer"},
+    "float": {"type": "number"},
+    "bool": {"type": "boolean"},
+    "Mapping[str, int]": {"type": "object", "additionalProperties": _COUNT},
+}
+
+
+def _object(properties: Mapping[str, Schema], required: list[str] | None = None) -> Schema:
+    needed = list(properties) if required is None else required
+    return {"type": "object", "properties": dict(properties), "required": needed, "additionalProperties": False}
+
+
+def _list(items: Schema) -> Schema:
+    return {"type": "array", "items": items}
+
+
+def record(kind: type) -> Schema:
+    """The schema of a NamedTuple of `views` as `views.plain` prints it."""
+    return _object({name.rstrip("_"): _field(_written(note)) for name, note in kind.__annotations__.items()})
+
+
+def _written(note: Any) -> str:
+    """NamedTuple wraps the annotation strings of a `from __future__ import annotations` module in ForwardRef."""
+    return str(getattr(note, "__forward_arg__", note))
+
+
+def _field(note: str) -> Schema:
+    if note.endswith(" | None"):
+        return {"anyOf": [_field(note.removesuffix(" | None")), {"type": "null"}]}
+    if note.startswith("tuple["):
+        return _list(_field(note.removeprefix("tuple[").removesuffix(", ...]")))
+    if note in _SIMPLE:
+        return _SIMPLE[note]
+    return record(getattr(views, note))
+
+
+def _output(kind: str, properties: Mapping[str, Schema]) -> Schema:
+    head: dict[str, Schema] = {"schema_version": {"const": VERSION}, "kind": {"const": kind}}
+    return _object({**head, **properties})
+
+
+def _event() -> Schema:
+    words = ("at", "event", "task", "from", "to", "by", "detail")
+    return _object({"seq": _COUNT, **dict.fromkeys(words, _TEXT), "entry": _COUNT})
+
+
+def _finding() -> Schema:
+    return _object(
+        {
+            "code": _TEXT,
+            "severity": {"enum": ["ok", "info", "warning", "error"]},
+            "message": _TEXT,
+            "fix": {"anyOf": [_TEXT, {"type": "null"}]},
+            "path": {"anyOf": [_TEXT, {"type": "null"}]},
+        }
+    )
+
+
+def _result() -> Schema:
+    usage = _object({"input_tokens": _COUNT, "output_tokens": _COUNT, "usd": {"type": "number", "minimum": 0}}, [])
+    finding = _object({"file": _TEXT, "line": _COUNT, "severity": _TEXT, "message": _TEXT}, ["message"])
+    properties: dict[str, Schema] = {
+        "outcome": {"enum": list(OUTCOMES)},
+        "summary": _TEXT,
+        "feedback": _TEXT,
+        "questions": _WORDS,
+        "subtasks": {"type": "array"},
+        "handoff_to": _TEXT,
+        "findings": _list(finding),
+        "usage": usage,
+    }
+    return _object(properties, [])
+
+
+_COMMAND: Schema = {"anyOf": [{"type": "string", "minLength": 1}, {**_WORDS, "minItems": 1}]}
+_KINDS: Mapping[str, Schema] = {
+    "argv": {**_WORDS, "minItems": 1},
+    "branch": _TEXT,
+    "command": _COMMAND,
+    "count": {"type": "integer", "minimum": 1},
+    "duration": {"anyOf": [{"type": "string", "pattern": "^([0-9]+h)?([0-9]+m)?([0-9]+s)?$"}, _COUNT]},
+    "gates": _WORDS,
+    "land": {"enum": list(configkeys.LAND_MODES)},
+    "money": {"type": "number", "minimum": 0},
+    "name": {"type": "string", "pattern": "^[a-z0-9][a-z0-9-]{0,63}$"},
+    "number": _COUNT,
+    "produces": {"enum": list(configkeys.PRODUCES)},
+    "text": _TEXT,
+    "tools": {"anyOf": [_WORDS, _TEXT]},
+    "variables": _WORDS,
+    "version": {"const": 1},
+    "words": _WORDS,
+    "yesno": {"type": "boolean"},
+}
+_SECTIONS = {
+    "land": configkeys.LAND,
+    "limits": configkeys.LIMITS,
+    "worktrees": configkeys.WORKTREES,
+    "notify": configkeys.NOTIFY,
+}
+
+
+def _keys(keys: tuple[configkeys.Key, ...]) -> Schema:
+    return _object({key.name: {**_key(key), "description": key.meaning} for key in keys}, [k.name for k in keys if k.required])
+
+
+def _key(key: configkeys.Key) -> Schema:
+    if key.kind == "section":
+        return _keys(_SECTIONS[key.name])
+    if key.kind == "checks":
+        return _list({"anyOf": [_keys(configkeys.CHECK), _TEXT]})
+    if key.kind == "agents":
+        return {"type": "object", "additionalProperties": _keys(configkeys.AGENT), "minProperties": 1}
+    return _KINDS[key.kind]
+
+
+def _outputs() -> dict[str, Schema]:
+    task, problem = record(views.TaskView), record(views.ProblemView)
+    entries, verdicts = _list(record(views.EntryView)), _list(record(views.VerdictView))
+    return {
+        "status": _output("status", record(views.StatusView)["properties"]),
+        "list": _output("list", {"tasks": _list(task), "invalid": _list(problem)}),
+        "show": _output("show", {"task": task, "body": _TEXT, "entries": entries, "verdicts": verdicts}),
+        "why": _output("why", record(views.WhyView)["properties"]),
+        "events": _output("events", {"events": _list(_event())}),
+        "lint": _output("lint", {"problems": _list(problem)}),
+        "doctor": _output("doctor", {"findings": _list(_finding())}),
+    }
+
+
+MEANINGS: Mapping[str, str] = {
+    "task": "one task, as it stands in status, list and show",
+    "status": "octopoid status --json",
+    "list": "octopoid list --json",
+    "show": "octopoid show ID --json",
+    "why": "octopoid why ID --json",
+    "events": "octopoid events --json; with -f each line is one of `events`",
+    "lint": "octopoid lint --json",
+    "doctor": "octopoid doctor --json",
+    "agents": ".octopoid/agents.yaml",
+    "result": "what an agent writes to $OCTOPOID_RESULT_FILE",
+}
+"""Every kind of `octopoid schema`, and what it is the schema of."""
+
+
+def of(kind: str) -> Schema:
+    """The schema with this name. Raises KeyError for one that is not in MEANINGS."""
+    made = {**_outputs(), "task": record(views.TaskView), "agents": _keys(configkeys.TOP), "result": _result()}
+    return {"$schema": DIALECT, "title": f"octopoid {kind}", "description": MEANINGS[kind], **made[kind]}
