@@ -129,21 +129,27 @@ def _keeps(layout: Layout, task: str, place: Path) -> str:
 
 
 def _unlanded(layout: Layout, task: str, head: str) -> str:
-    """Is the commit `head` part of a branch of the user's, or of what landed in its place (squash, rebase)?"""
+    """Is the commit `head` part of a branch, or is what it brings there in another shape (squash, rebase)?"""
     if _in_a_branch(layout, head):
         return ""
     try:
-        ledger = fold.fold(attempts.read(layout, task))
+        entries = attempts.read(layout, task)
     except Invalid as error:
         return f"whether its work has landed cannot be told: {error.message}"
-    if ledger.landed and ledger.candidate and git.commit_exists(layout.root, ledger.landed):
-        inside = git.is_ancestor(layout.root, head, ledger.candidate)
-        if inside and _in_a_branch(layout, ledger.landed):
-            return ""
-    return f"commits that have not landed ({head[:12]})"
+    # what the checks ran on is a commit of our own making: the candidate on top of a base that has moved since
+    made = {entry.opening.result_sha: entry.opening.candidate for entry in entries if entry.opening.candidate}
+    work = made.get(head, head)
+    if work != head and _in_a_branch(layout, work):
+        return ""
+    ledger = fold.fold(entries)
+    landed = ledger.landed and ledger.candidate and git.commit_exists(layout.root, ledger.landed)
+    if landed and git.is_ancestor(layout.root, work, ledger.candidate) and _in_a_branch(layout, ledger.landed):
+        return ""
+    return f"commits that have not landed ({work[:12]})"
 
 
 def _in_a_branch(layout: Layout, commit: str) -> bool:
+    """Does a branch of this repository, octopoid's published ones included, contain `commit`?"""
     argv = ("for-each-ref", f"--contains={gitfiles.sha(commit)}", "--count=1", "--format=%(refname)", "refs/heads")
     return bool(git.run(layout.root, *argv).out.split())
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from octopoid import durable, policy, process
 from octopoid.errors import Conflict, UsageError
-from octopoid.layout import Layout, worktree_of
+from octopoid.layout import Layout
 from octopoid.plans import Plan
 from octopoid.scheduler import Scheduler, Tick, forecast
 from octopoid.states import ACTIVE, State
@@ -41,6 +41,7 @@ class Flags:
     def __init__(self) -> None:
         self.wake = threading.Event()
         self.leave = False
+        self.edited = False
 
     def on_signal(self, _number: int, _frame: FrameType | None) -> None:
         """A signal asks us to leave; running attempts go on."""
@@ -62,11 +63,6 @@ def run(
 
     `interval`: seconds between full ticks when nothing happens. `progress` is called after each tick.
     """
-    here = worktree_of(Path.cwd().resolve())
-    if here is not None and here != layout.root and layout.root in here.parents:
-        raise Conflict(
-            f"{here} is a worktree of {layout.root}: the scheduler runs from the main checkout", f"cd {layout.root}"
-        )
     if dry_run:
         return _dry_run(layout, say)
     scheduler = Scheduler(layout, dict(os.environ), say)
@@ -86,6 +82,7 @@ def _loop(scheduler: Scheduler, until_empty: bool, interval: float, progress: Ca
     with _signals(flags), _watching(layout, flags):
         while True:
             flags.wake.clear()
+            flags.edited = False
             seen = _stamps(scheduler)
             tick = scheduler.tick()
             if progress:
@@ -111,7 +108,7 @@ def _wait(scheduler: Scheduler, flags: Flags, seen: tuple[int, ...], interval: f
         deadline = min(deadline, time.monotonic() + max(0.0, until - time.time()) + 0.01)
     while not flags.leave:
         left = deadline - time.monotonic()
-        if left <= 0 or _stamps(scheduler) != seen:
+        if left <= 0 or flags.edited or _stamps(scheduler) != seen:
             return
         flags.wake.wait(min(left, GLANCE))
         flags.wake.clear()
@@ -221,8 +218,12 @@ def _watching(layout: Layout, flags: Flags) -> Iterator[None]:
 
     class Handler(FileSystemEventHandler):
         def on_any_event(self, event: Any) -> None:
-            if event.event_type in _INTERESTING:
-                flags.wake.set()
+            if event.event_type not in _INTERESTING:
+                return
+            # A save in place changes no folder's time. We never write a task or role file in place ourselves.
+            if event.event_type in ("modified", "closed") and event.src_path.endswith(".md"):
+                flags.edited = True
+            flags.wake.set()
 
     logging.getLogger("watchdog").setLevel(logging.CRITICAL)  # its thread warns about our own leaving
     folders = [layout.folder(state) for state in (*ACTIVE, State.DONE)]

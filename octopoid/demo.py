@@ -1,6 +1,6 @@
 """The demo: a scratch repository with a small package, and task files that meet everything a task can meet.
 
-Nothing here is special: the layout is that of `init`, the tasks are enqueued or written by hand, the scheduler is the one
+Nothing here is special: the layout is that of `init`, the tasks are enqueued or written by hand, the scheduler is that
 of `run`. Only the agent is scripted (docs/scripted-agent.md), so that it needs neither a key nor a network.
 """
 
@@ -104,9 +104,21 @@ def find_place(wanted: str) -> Path:
 
 
 def test_command() -> tuple[str, ...]:
-    """How the scratch repository is tested: by pytest where this Python has it, else by what every Python has."""
+    """How the scratch repository is tested: by pytest where this Python has it, else by what every Python has.
+
+    Without the plug-ins that happen to be installed: they are not meant for it and take most of its time.
+    """
     if importlib.util.find_spec("pytest"):
-        return (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+        return (
+            "env",
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD=1",
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+        )
     return (sys.executable, "-m", "unittest", "discover", "-q")
 
 
@@ -137,7 +149,7 @@ def make(place: Path) -> Layout:
 
 def enqueue(layout: Layout, now: float) -> None:
     """The task files that are there from the start. `now`: seconds since the epoch."""
-    for task, data in _tasks():
+    for task, data in tasks():
         if task == INVALID:
             layout.task_file(State.INCOMING, task).write_bytes(data)
         elif task != LATE:
@@ -146,16 +158,20 @@ def enqueue(layout: Layout, now: float) -> None:
 
 def drop(layout: Layout) -> None:
     """Write one more task file into the folder, as a person with an editor does: it has to settle first."""
-    data = dict(_tasks())[LATE]
+    data = dict(tasks())[LATE]
     layout.task_file(State.INCOMING, LATE).write_bytes(data)
 
 
 def ending(layout: Layout) -> Ending:
     """What came of it. `wrong` has a sentence for everything that is not as it should be."""
-    log = git.run(layout.root, "log", "--first-parent", "--reverse", "--format=%h %(trailers:key=Octopoid-Task,valueonly)")
+    log = git.run(
+        layout.root, "log", "--first-parent", "--reverse", "--format=%h %(trailers:key=Octopoid-Task,valueonly)"
+    )
     commits = {words[1]: words[0] for line in log.out.splitlines() if len(words := line.split()) == 2}
     wanted = [task for task in STORY if task != INVALID]
-    wrong = [f"{task} did not land: it is {_place(layout, task)}" for task in wanted if not _is_done(layout, task, commits)]
+    wrong = [
+        f"{task} did not land: it is {_place(layout, task)}" for task in wanted if not _is_done(layout, task, commits)
+    ]
     attempts = {task: lifecycle.ledger_of(layout, task).tries.get("implementer", 0) for task in wanted}
     if attempts[SENT_BACK] < 2:
         wrong.append(f"{SENT_BACK} was not sent back")
@@ -173,6 +189,13 @@ def sent_back(layout: Layout) -> tuple[str, ...]:
     return tuple(told[-4:])
 
 
+def tasks() -> Iterator[tuple[str, bytes]]:
+    """Every task file: its id and its bytes."""
+    python = shlex.quote(sys.executable).encode()
+    for name, data in _parts("tasks.txt"):
+        yield name.removesuffix(".md"), data.replace(b"@PYTHON@", python)
+
+
 def _is_done(layout: Layout, task: str, commits: Mapping[str, str]) -> bool:
     found = store.find(layout, task)
     return found is not None and found[0] is State.DONE and task in commits
@@ -184,12 +207,6 @@ def _place(layout: Layout, task: str) -> str:
         return "nowhere"
     detail = lifecycle.ledger_of(layout, task).detail
     return f"in {found[0].value}" + (f" ({detail})" if detail else "")
-
-
-def _tasks() -> Iterator[tuple[str, bytes]]:
-    python = shlex.quote(sys.executable).encode()
-    for name, data in _parts("tasks.txt"):
-        yield name.removesuffix(".md"), data.replace(b"@PYTHON@", python)
 
 
 def _parts(name: str) -> Iterator[tuple[str, bytes]]:

@@ -279,6 +279,7 @@ def _prepare(site: Site, worktree: Path, base_sha: str, reuse: Path | None, entr
         reuse=str(reuse) if reuse else "",
         facts=str(entry / "start.json"),
         include=(site.layout.root / ".worktreeinclude").exists(),
+        stamp=str(_stamp(site, worktree)),
     )
 
 
@@ -291,9 +292,15 @@ def _setup(site: Site, worktree: Path) -> list[dict[str, Any]]:
     command = site.config.worktrees.setup
     if not command:
         return []
-    stamp = str(site.layout.run / "setup" / worktree.name)
+    stamp = _stamp(site, worktree)
+    stamp.parent.mkdir(exist_ok=True)
     step = _step("setup", _argv(command), str(worktree), site.config.worktrees.setup_timeout)
-    return [{**step, "unless": stamp, "stamp": stamp}]
+    return [{**step, "unless": str(stamp), "stamp": str(stamp)}]
+
+
+def _stamp(site: Site, worktree: Path) -> Path:
+    """The file that says that the setup command ran in this worktree."""
+    return site.layout.run / "setup" / worktree.name
 
 
 def _argv(command: str | tuple[str, ...]) -> list[str]:

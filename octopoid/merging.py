@@ -105,11 +105,11 @@ def _dates(now: float) -> dict[str, str]:
 def _merge_trees(root: Path, ours: str, theirs: str, *options: str) -> _Merged:
     argv = ("merge-tree", "--write-tree", "-z", "--name-only", "--messages", *options, sha(ours), sha(theirs))
     answer = git.run(root, *argv, ok=(0, 1, 128))
-    if answer.status == 128:
+    tree, *rest = answer.out.split("\0")
+    if not tree:  # status 128, or 1 like a conflict for a commit that is not there
         if git.commit_exists(root, ours) and git.commit_exists(root, theirs) and not git.merge_base(root, ours, theirs):
             return _Merged("", (UNRELATED,), f"{theirs[:12]} shares no history with {ours[:12]}")
-        raise GitError(argv, 128, answer.err)
-    tree, *rest = answer.out.split("\0")
+        raise GitError(argv, answer.status, answer.err)
     if answer.status == 0:
         return _Merged(tree, (), "")
     end = rest.index("") if "" in rest else len(rest)

@@ -21,7 +21,7 @@ from octopoid.guards import (
     load_of,
     not_paused,
 )
-from octopoid.look import dead_dependency
+from octopoid.look import dead_dependency, settled_at
 from octopoid.model import Item
 from octopoid.plans import (
     Action,
@@ -207,7 +207,9 @@ def _blocked(item: Item, scene: Scene) -> Decision:
     reason = item.ledger.reason or "parked"
     detail = item.ledger.detail or "put into blocked by hand"
     verb = "answer" if reason == "question" else "retry"
-    return Decision(waits="person", text=f"{reason}: {detail}", command=f"octopoid {verb} {item.id}")
+    command = f"octopoid {verb} {item.id}"
+    settles = settled_at(item) if settled_at(item) > scene.now else 0.0  # somebody may be typing the answer
+    return Decision(waits="person", text=f"{reason}: {detail}", command=command, until=settles)
 
 
 def _provisional(item: Item, scene: Scene) -> Decision:

@@ -48,6 +48,9 @@ class Process:
         self.parent, self.group, self.start, self.cpu = parent, group, start, cpu
 
 
+UNSEEN = Process(0, 0, 0, 0)  # somebody who is certainly there, or just was, and too short-lived to be looked at
+
+
 def start(
     argv: Sequence[str],
     *,
@@ -101,10 +104,9 @@ def start_runner(entry: str, *, env: Mapping[str, str], lock_fd: int) -> int:
 
 
 def _spawn(argv: Sequence[str], env: Mapping[str, str], actions: list[tuple[int, int, int]], session: bool) -> int:
-    def spawn(**group: Any) -> int:
-        return os.posix_spawnp(
-            argv[0], list(argv), env, file_actions=actions, setsigmask=(), setsigdef=_DEFAULTS, **group
-        )
+    def spawn(**how: Any) -> int:
+        usual: dict[str, Any] = {"file_actions": actions, "setsigmask": (), "setsigdef": _DEFAULTS}
+        return os.posix_spawnp(argv[0], list(argv), env, **usual, **how)
 
     if not session:
         return spawn()
@@ -159,9 +161,16 @@ def reap(pids: Iterable[int]) -> set[int]:
 
 def marked(entry: str) -> set[int]:
     """Everybody but us whose environment has the mark of `entry`, as far as we may read it."""
+    return set(marked_processes(entry))
+
+
+def marked_processes(entry: str) -> dict[int, Process]:
+    """The same with what is known about each; UNSEEN for one that ended between two looks at it."""
     wanted = b"\0" + os.fsencode(f"{MARK}={os.path.abspath(entry)}") + b"\0"
     me = os.getpid()
-    return {pid for pid in _pids() if pid != me and wanted in b"\0" + _read(f"/proc/{pid}/environ")}
+    return {
+        pid: _process(pid) or UNSEEN for pid in _pids() if pid != me and wanted in b"\0" + _read(f"/proc/{pid}/environ")
+    }
 
 
 def descendants(pid: int) -> set[int]:
@@ -189,31 +198,20 @@ def processes() -> dict[int, Process]:
     """All living processes, by pid. A zombie is not living."""
     if not _PROC:
         return processes_by_ps()
-    table = {}
-    for pid in _pids():
-        fields = _stat(pid)
-        # a zombie with threads is a program whose first thread has ended
-        if fields and (fields[0] not in (b"Z", b"X") or int(fields[17]) > 1):
-            cpu = sum(map(int, fields[11:15]))
-            table[pid] = Process(int(fields[1]), int(fields[2]), int(fields[19]), cpu)
-    return table
+    return {pid: process for pid in _pids() if (process := _process(pid))}
 
 
 def processes_by_ps() -> dict[int, Process]:
     """The same where there is no /proc. The digits of the start time serve as its number; CPU time is not known."""
     read, write = os.pipe()
     try:
-        argv = ("ps", "-axo", "pid=,ppid=,pgid=,stat=,lstart=")
         env = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
-        pid = start(argv, env=env, output=write, new_session=False)
-        os.close(write)
-        write = -1
-        text = _drain(read).decode("ascii", "replace")
-        os.waitpid(pid, 0)
+        pid = start(("ps", "-axo", "pid=,ppid=,pgid=,stat=,lstart="), env=env, output=write, new_session=False)
     finally:
-        os.close(read)
-        if write >= 0:
-            os.close(write)
+        os.close(write)
+    with os.fdopen(read, encoding="ascii", errors="replace") as file:
+        text = file.read()
+    os.waitpid(pid, 0)
     table = {}
     for line in text.splitlines():
         number, parent, group, state, began = line.split(None, 4)
@@ -224,11 +222,10 @@ def processes_by_ps() -> dict[int, Process]:
 
 def start_time(pid: int) -> int | None:
     """When `pid` started, in ticks since boot; None: no such process. With pid and boot id: its identity."""
-    if _PROC:
-        fields = _stat(pid)
-        return int(fields[19]) if fields else None
-    found = processes_by_ps().get(pid)
-    return found.start if found else None
+    if not _PROC:
+        return getattr(processes_by_ps().get(pid), "start", None)
+    fields = _stat(pid)
+    return int(fields[19]) if fields else None
 
 
 def boot_id() -> str:
@@ -269,10 +266,10 @@ def send(pid: int, started: int | None, number: int) -> bool:
                 signal.pidfd_send_signal(fd, number)
             finally:
                 os.close(fd)
-        elif start_time(pid) == started:
-            os.kill(pid, number)
-        else:
+        elif start_time(pid) != started:
             return False
+        else:
+            os.kill(pid, number)
     except OSError:
         return False
     return True
@@ -306,31 +303,30 @@ def end_marked(entry: str, grace: float = 0) -> bool:
     agent, started = record.get("agent_pid") or 0, record.get("agent_start")
 
     def find() -> dict[int, Process]:
+        found = marked_processes(entry)
         table = processes()
-        roots = {pid for pid in marked(entry) if pid in table}
         if agent in table and table[agent].start == started:
-            roots.add(agent)
-        found = {pid: table[pid] for pid in roots}
-        for root in roots:
+            found[agent] = table[agent]
+        for root in tuple(found):
             found.update(family(root, table))
         found.pop(os.getpid(), None)
         return found
 
-    return end(find, grace, groups=frozenset({agent}))
+    return end(find, grace)
 
 
 def end(
     find: Callable[[], dict[int, Process]],
     grace: float,
     *,
-    groups: frozenset[int] = frozenset(),
+    group: int = 0,
     pause: Callable[[float], None] = time.sleep,
 ) -> bool:
     """End all that `find` finds: SIGTERM, up to `grace` seconds, then SIGKILL until three looks in a row find nobody.
 
-    Who is to get SIGTERM is listed before the first one is sent: the death of a parent hides its children. `groups`
-    are process groups known to be ours also when their leader is gone. `pause(seconds)` may return early. True:
-    nobody is left. Takes at most `grace` + KILL_PATIENCE seconds and a look.
+    Who is to get SIGTERM is listed before the first one is sent: the death of a parent hides its children. `group` is
+    a process group of theirs. `pause(seconds)` may return early. True: nobody is left. Takes at most `grace` +
+    KILL_PATIENCE seconds and a look.
     """
     found = find()
     if grace > 0 and found:
@@ -344,31 +340,44 @@ def end(
             pause(min(nap, left))
             nap = min(nap * 1.5, 0.1)
             found = find()
-    deadline, clean = time.monotonic() + KILL_PATIENCE, 0
+    deadline, clean, groups = time.monotonic() + KILL_PATIENCE, 0, {group}
     while time.monotonic() < deadline:
         clean = 0 if found else clean + 1
         if clean == 3:
             return True
-        _kill(found, groups)
+        groups |= {process.group for process in found.values()}
+        _kill(found, groups - {0, os.getpgrp()})
         pause(0.002)
         found = find()
     return False
 
 
-def _kill(found: dict[int, Process], groups: frozenset[int]) -> None:
-    # A fork bomb outruns one signal per pid; a group dies at once. Only groups that one of ours leads or led, and only
-    # while one of ours is in it: then its number cannot mean anybody else.
-    for group in {each.group for each in found.values()} & (groups | found.keys()) - {os.getpgrp()}:
-        try:
-            os.killpg(group, signal.SIGKILL)
-        except OSError:
-            continue  # gone by itself, or another user's: the next look tells
+def _kill(found: dict[int, Process], groups: set[int]) -> None:
+    # What forks faster than we look is gone before a signal to its pid arrives; its group dies at once. But not a group
+    # whose living leader is a stranger: somebody's script that one of ours was started from, or a number used again.
+    for group in groups if found else ():
+        if group in found or _process(group) is None:
+            try:
+                os.killpg(group, signal.SIGKILL)
+            except OSError:
+                continue  # gone by itself, or another user's: the next look tells
     for pid, process in found.items():
         send(pid, process.start, signal.SIGKILL)
 
 
 def _pids() -> list[int]:
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()] if _PROC else []
+    """All pids, the newest first: what lives only for a moment is then looked at before it is gone."""
+    return [int(name) for name in reversed(os.listdir("/proc")) if name.isdigit()] if _PROC else []
+
+
+def _process(pid: int) -> Process | None:
+    if not _PROC:
+        return processes_by_ps().get(pid)
+    fields = _stat(pid)
+    # a zombie with threads is a program whose first thread has ended
+    if not fields or (fields[0] in (b"Z", b"X") and int(fields[17]) <= 1):
+        return None
+    return Process(int(fields[1]), int(fields[2]), int(fields[19]), sum(map(int, fields[11:15])))
 
 
 def _stat(pid: int) -> list[bytes]:
@@ -379,19 +388,7 @@ def _stat(pid: int) -> list[bytes]:
 def _read(path: str) -> bytes:
     """The content of `path`; b"" if it cannot be read (a process may be gone, or another user's)."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        with open(path, "rb", buffering=0) as file:
+            return file.read()
     except OSError:
         return b""
-    try:
-        return _drain(fd)
-    except OSError:
-        return b""
-    finally:
-        os.close(fd)
-
-
-def _drain(fd: int) -> bytes:
-    parts = []
-    while part := os.read(fd, 1 << 16):
-        parts.append(part)
-    return b"".join(parts)

@@ -3,7 +3,8 @@
 Started by `process.start_runner`; reads `steps.json`, writes `pid`, `output.log` and, last, `exit.json`. It needs
 nobody: the scheduler may die meanwhile. SIGTERM, SIGINT and SIGHUP mean stop.
 
-- A step runs only if all before it ended with status 0, unless it is `always`. After a stop by signal nothing more
+- A step runs only if all before it ended with status 0, unless it is `always`, and not at all where the file that
+  `unless` names is there; the file `stamp` is made when it ended with 0 (setup: once per worktree). After a stop by signal nothing more
   runs, also no `always` step: somebody waits for the runner to leave.
 - A step is over when its own process has ended; what it left behind gets SIGTERM, a second, SIGKILL. A step that is
   ended (timeout, silence, stop) gets SIGTERM for its whole tree, `grace` seconds, SIGKILL. The next step starts when
@@ -84,11 +85,15 @@ class Supervisor:
         done: list[dict[str, Any]] = []
         skipped = False
         for step in steps:
+            if step.get("unless") and os.path.exists(step["unless"]):
+                continue
             if all(each["status"] == 0 for each in done) or step.get("always"):
                 if self.stopping:
                     skipped = True
                     break
                 done.append(self._run_step(step))
+                if done[-1]["status"] == 0 and step.get("stamp"):
+                    _touch(step["stamp"])
         stopped = self.stopping and (skipped or any(each["ended_by"] == "stop" for each in done))
         return {"ended": time.time(), "stopped": stopped, "steps": done}
 
@@ -126,14 +131,22 @@ class Supervisor:
         try:
             if step["argv"]:
                 self.leader = process.start(
-                    step["argv"], env=os.environ, cwd=cwd, stdin=stdin, output=self.log, keep=process.LOCK_FD
+                    step["argv"],
+                    env={**os.environ, **(step.get("env") or {})},
+                    cwd=cwd,
+                    stdin=stdin,
+                    output=self.log,
+                    keep=process.LOCK_FD,
                 )
             else:
                 self.leader = self._fork(step, stdin, cwd)
         finally:
             os.chdir("/")  # a supervisor keeps nobody's folder busy
         if step["name"] == "agent":
-            self._write_pid(self.leader)
+            try:
+                self._write_pid(self.leader)
+            except OSError:
+                pass  # it has filled the disk already; without it the record still names the runner
 
     def _fork(self, step: Step, stdin: str, cwd: str | None) -> int:
         """Start a built-in step: a copy of this process, which spares it the start of an interpreter."""
@@ -174,23 +187,24 @@ class Supervisor:
         """End everything that descends from us or carries the entry's mark. True: nobody is left."""
         if not self._find():
             return True
-        ended = process.end(self._find, grace, groups=frozenset({self.leader}), pause=self._nap)
+        ended = process.end(self._find, grace, group=self.leader, pause=self._nap)
         self._reap()
         return ended
 
     def _find(self) -> dict[int, process.Process]:
         """Who still lives of all that the steps started."""
-        me, children = os.getpid(), self._reap()
-        if self.sole_parent and not children:
-            # The kernel gives us every orphan among our descendants: no children, no descendants. What is left are
-            # processes that a foreign daemon (at, a terminal multiplexer) started with a copy of the step's
-            # environment.
-            found = process.marked(self.entry)
-            table = process.processes() if found else {}
-        else:
-            found = process.marked(self.entry)
+        children = self._reap()
+        # Besides descendants: what a foreign daemon (at, a terminal multiplexer) started with a step's environment.
+        found = process.marked_processes(self.entry)
+        if not self.sole_parent:
             table = process.processes()
-        return {pid: table[pid] for pid in found if pid in table} | process.family(me, table)
+            found |= {pid: each for pid, each in table.items() if each.group == self.leader}
+            found |= process.family(os.getpid(), table)
+        elif children:
+            found |= process.family(os.getpid())
+        # Linux gives us every orphan among our descendants: no children, no descendants. And children that a look
+        # cannot catch are there all the same.
+        return found or ({0: process.UNSEEN} if children else {})
 
     def _reap(self) -> bool:
         """Collect who has ended, orphans too. True: we still have children."""

@@ -72,7 +72,7 @@ def _finding() -> Schema:
     return _object(
         {
             "code": _TEXT,
-            "severity": {"enum": ["ok", "info", "warning", "error"]},
+            "severity": _TEXT,
             "message": _TEXT,
             "fix": {"anyOf": [_TEXT, {"type": "null"}]},
             "path": {"anyOf": [_TEXT, {"type": "null"}]},
@@ -125,7 +125,9 @@ _SECTIONS = {
 
 
 def _keys(keys: tuple[configkeys.Key, ...]) -> Schema:
-    return _object({key.name: {**_key(key), "description": key.meaning} for key in keys}, [k.name for k in keys if k.required])
+    return _object(
+        {key.name: {**_key(key), "description": key.meaning} for key in keys}, [k.name for k in keys if k.required]
+    )
 
 
 def _key(key: configkeys.Key) -> Schema:

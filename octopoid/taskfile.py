@@ -327,20 +327,19 @@ def _criterion(mark: re.Match[bytes], line: int, report: Report) -> tuple[Criter
 
 def _body(written: bytes, title: str) -> str:
     """The text for a reader: without the heading that is the title, without blank lines around it, LF line ends."""
-    text = written.decode("utf-8").replace("\r\n", "\n")
-    start = _first_line_with_text(text, 0)
-    end = text.find("\n", start) + 1 or len(text)
-    first = text[start:end].rstrip("\n")
-    mark = _MARK.fullmatch(b"\n" + first.encode("utf-8")) if title and title in first else None
-    if mark and mark["heading"] == b"#" and _heading(mark["rest"]) == title:
-        start = _first_line_with_text(text, end)
-    return text[start:].rstrip()
+    start = _first_line_with_text(written, 0)
+    end = written.find(b"\n", start) + 1 or len(written)
+    mark = _MARK.fullmatch(b"\n" + written[start:end].rstrip(b"\n")) if title else None
+    # A title that was shortened or cleaned stays in the body too, as it was written.
+    if mark and mark["heading"] == b"#" and title.encode() in mark["rest"] and _heading(mark["rest"]) == title:
+        start = _first_line_with_text(written, end)
+    return written[start:].rstrip().replace(b"\r\n", b"\n").decode("utf-8")
 
 
-def _first_line_with_text(text: str, at: int) -> int:
+def _first_line_with_text(data: bytes, at: int) -> int:
     """Where the first line begins, from `at` on, that is not blank; its indentation belongs to it."""
-    blank = re.compile(r"\s*").match(text, at)
-    return max(at, text.rfind("\n", 0, blank.end()) + 1) if blank else at
+    blank = re.compile(rb"\s*").match(data, at)
+    return max(at, data.rfind(b"\n", 0, blank.end()) + 1) if blank else at
 
 
 # Writing
@@ -367,4 +366,4 @@ def _check_composed(data: bytes, title: str) -> None:
     except Invalid as error:
         raise Invalid("; ".join(one.message for one in error.problems), hint=error.hint) from None
     if task.title != title:
-        raise Invalid(f"{title!r} cannot be a title", hint="write it on one line, without control characters")
+        raise Invalid(f"{title!r} cannot be a title", hint="write one line of text, not the heading of a list")

@@ -28,14 +28,14 @@ LISTED = 200
 _NOT_DONE = ("question", "failed")
 
 
-def prepare(*, root: str, worktree: str, base_sha: str, reuse: str, facts: str, include: bool) -> int:
+def prepare(*, root: str, worktree: str, base_sha: str, reuse: str, facts: str, include: bool, stamp: str = "") -> int:
     """Make the task's worktree and prove it. One that is there is kept as it is, uncommitted work included.
 
     `reuse`: an idle worktree of ours that may be moved here, "" for none. `include`: copy what .worktreeinclude names.
     Writes `{"start_sha", "fresh", "how"}` to `facts`; `fresh`: nothing that `setup` installs is there; `how`: kept,
-    reused or added.
+    reused or added. `stamp`: the file that says that `setup` ran here; it goes when the worktree is not kept.
     """
-    return _status(lambda: _prepare(Path(root), Path(worktree), sha(base_sha), reuse, Path(facts), include))
+    return _status(lambda: _prepare(Path(root), Path(worktree), sha(base_sha), reuse, Path(facts), include, stamp))
 
 
 def collect(
@@ -87,7 +87,7 @@ def write_facts(path: Path, facts: object) -> None:
     durable.write(path, json.dumps(facts, ensure_ascii=True).encode() + b"\n")
 
 
-def _prepare(root: Path, place: Path, base_sha: str, reuse: str, facts: Path, include: bool) -> int:
+def _prepare(root: Path, place: Path, base_sha: str, reuse: str, facts: Path, include: bool, stamp: str) -> int:
     if worktrees.keep(root, place, base_sha):
         how = "kept"
     else:
@@ -95,6 +95,8 @@ def _prepare(root: Path, place: Path, base_sha: str, reuse: str, facts: Path, in
         how = "reused" if reuse and worktrees.take_over(root, place, Path(reuse), start) else "added"
         if how == "added":
             worktrees.add(root, place, start)
+    if stamp and how != "kept":
+        Path(stamp).unlink(missing_ok=True)
     head = ask(root, place, "HEAD")[0]
     if worktrees.branch(root, place):
         raise Contained(f"{place} is on a branch")

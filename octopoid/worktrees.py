@@ -272,14 +272,13 @@ def _hides(root: Path, place: Path, gitdir: Path) -> bool:
 
 
 def _clean(place: Path) -> None:
+    """Remove what is untracked and not ignored, repositories inside included. Status 0 of `git clean`: all of it is gone."""
     for _ in range(3):
-        answer = git.run(place, *_NO_HOOKS, "clean", "-ffd", ok=(0, 1))
-        if answer.status == 0 and not answer.out:
+        if git.run(place, *_NO_HOOKS, "clean", "-ffdq", ok=(0, 1)).status == 0:
             return
-        if answer.status:  # a folder without write permission
-            left = git.run(place, *_NO_HOOKS, "ls-files", "-z", "--others", "--directory", "--exclude-standard").out
-            for name in left.split("\0")[:-1]:
-                delete(place / name)
+        left = git.run(place, *_NO_HOOKS, "ls-files", "-z", "--others", "--directory", "--exclude-standard").out
+        for name in left.split("\0")[:-1]:
+            delete(place / name)  # it is in a folder without write permission
     raise GitError(("clean", "-ffd"), 1, f"{place} does not become clean")
 
 

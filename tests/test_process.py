@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from harness import eventually
 
-from octopoid import process
+from octopoid import locks, process
 
 ENV = {"PATH": os.environ["PATH"]}
 FAST = [sys.executable, "-I", "-S", "-c"]
@@ -371,11 +371,18 @@ def test_end_marked_knows_the_agent_by_its_pid_file(tmp_path: Path, children: li
 def test_a_chain_of_forks_does_not_outrun_the_end(tmp_path: Path, children: list[int]) -> None:
     """Every process lives a fraction of a millisecond: only the group can be hit."""
     entry, ready = tmp_path / "001", tmp_path / "ready"
-    code = f"import os; open({str(ready)!r}, 'w').close()\nwhile True:\n    if os.fork(): os._exit(0)"
-    agent = sleeper(children, *FAST, code, env={process.MARK: str(entry)})
-    record(entry, os.getpid(), agent_pid=agent, agent_start=process.start_time(agent))
+    code = (
+        f"import os, time; open({str(ready)!r}, 'w').close(); end = time.time() + 30\n"
+        "while time.time() < end:\n    if os.fork(): os._exit(0)"
+    )
+    fd = locks.take(tmp_path / "lock")
+    assert fd is not None
+    sleeper(children, *FAST, code, env={process.MARK: str(entry)}, keep=fd)
+    os.close(fd)
     eventually(ready.exists)
+    assert locks.is_held(tmp_path / "lock")  # by the chain
     assert process.end_marked(str(entry))
+    assert not locks.is_held(tmp_path / "lock")
 
 
 def test_end_says_when_it_cannot(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -384,10 +384,11 @@ def test_orphans_are_collected_while_a_step_runs(tmp_path: Path) -> None:
 
 
 def test_a_chain_of_forks_is_ended(tmp_path: Path) -> None:
-    code = "import os\nwhile True:\n    if os.fork(): os._exit(0)"
-    _, steps = run(tmp_path, step(*FAST, code))
+    code = "import os, time\nend = time.time() + 30\nwhile time.time() < end:\n    if os.fork(): os._exit(0)"
+    done, steps = run(tmp_path, step(*FAST, code))
     assert brief(steps) == [("agent", "exit", 0, None)]
     assert steps[0]["detail"] == ""
+    assert not locks.is_held(done.entry / "lock")  # the chain would hold it
 
 
 def test_quick_steps_are_not_held_up(tmp_path: Path) -> None:

@@ -106,43 +106,46 @@ def _run() -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # whoever read our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_stdout()
         return 1
     except Exception as error:  # noqa: BLE001 - the edge
         return _unexpected(error)
+
+
+def _give_up_stdout() -> None:
+    """What is still to be written goes nowhere: Python would try it again at its end, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _tell(error: OctopoidError) -> None:
     speak = late("cli.speak")
     problems = error.problems if isinstance(error, Invalid) else ()
     for problem in problems:
-        speak.say(str(problem))
+        speak.say(speak.clean_text(str(problem)))
         if problem.hint:
-            speak.say(f"  {problem.hint}")
+            speak.say(f"  {speak.clean_text(problem.hint)}")
     if not problems:
-        speak.say(f"octopoid: {error.message}")
+        speak.say(f"octopoid: {speak.clean_text(error.message)}")
     if error.hint and all(problem.hint != error.hint for problem in problems):
-        speak.next_step(error.hint)
+        speak.next_step(speak.clean_text(error.hint))
 
 
 def _unexpected(error: Exception) -> int:
-    speak = late("cli.speak")
     if isinstance(error, OSError) and error.errno in _THEIRS:
-        place = f"{error.filename}: " if error.filename else ""
-        speak.say(f"octopoid: {place or 'cannot go on: '}{error.strerror}")
+        _give_up_stdout()
+        sys.stderr.write(f"octopoid: {error.filename or 'cannot go on'}: {error.strerror}\n")
         return 1
     text = "".join(importlib.import_module("traceback").format_exception(error))
-    speak.say(f"octopoid: this is a bug in octopoid {__version__}: {type(error).__name__}: {error}")
     path = _crash_log(text)
-    speak.say(f"the whole story is in {path}; please report it" if path else text)
+    sys.stderr.write(f"octopoid: this is a bug in octopoid {__version__}: {type(error).__name__}: {error}\n")
+    sys.stderr.write(f"the whole story is in {path}; please report it\n" if path else text)
     return 1
 
 
 def _crash_log(text: str) -> Path | None:
     """Where the traceback was written, or None where there is no queue, or no room in it."""
-    speak = late("cli.speak")
     try:
-        path: Path = speak.layout().run / "crash.log"
+        path: Path = late("cli.speak").layout().run / "crash.log"
         path.parent.mkdir(exist_ok=True)
         path.write_text(f"octopoid {__version__}\n{sys.argv}\n{text}", encoding="utf-8", errors="backslashreplace")
     except (OctopoidError, OSError):

@@ -39,7 +39,9 @@ class Display(NamedTuple):
     footer: Callable[[str], None]
 
 
-@cli.command(epilog=common.examples("octopoid demo", "octopoid demo --dir /tmp/try-octopoid", "octopoid demo --no-keep"))
+@cli.command(
+    epilog=common.examples("octopoid demo", "octopoid demo --dir /tmp/try-octopoid", "octopoid demo --no-keep")
+)
 def _demo(
     context: typer.Context,
     keep: Annotated[
@@ -64,7 +66,7 @@ def _demo(
         common.say(f"interrupted; what there is by now is in {place}")
         raise typer.Exit(130)
     ending = demo.ending(layout)
-    _show(layout, ending, context.find_root().params["color"].value)
+    _show(layout, ending, str(context.find_root().params["color"]))
     _sum_up(ending, time.monotonic() - began)
     if ending.wrong or keep:
         _where_to_look(place)
@@ -75,7 +77,7 @@ def _demo(
 
 
 def _introduce(place: Path) -> None:
-    runner = demo.test_command()[2]
+    runner = "pytest" if "pytest" in demo.test_command() else "unittest"
     common.say(f"A scratch repository: {place}")
     common.say(f"In it: textkit, a small Python package with a test suite, run by {runner}.")
     common.say(f"{len(demo.STORY)} task files for .octopoid/queue/incoming:")
@@ -88,13 +90,13 @@ def _introduce(place: Path) -> None:
 def _run(layout: Layout, began: float) -> int:
     """The scheduler, told line by line; one task is written into its folder while it works."""
     late = [True]
-    with _display() as display:
+    with display() as shown:
 
         def say(text: str) -> None:
             lines = common.clean_text(text).splitlines() or [""]
-            display.line(f"{time.monotonic() - began:5.1f} s  {lines[0]}")
+            shown.line(f"{time.monotonic() - began:5.1f} s  {lines[0]}")
             for line in lines[1:]:
-                display.line(f"         {line}")
+                shown.line(f"         {line}")
 
         def progress(tick: Tick) -> None:
             if late and late.pop():
@@ -102,13 +104,14 @@ def _run(layout: Layout, began: float) -> int:
                 say(f"{demo.LATE}: written into .octopoid/queue/incoming; it settles for 2 s")
             done = sum(1 for state in tick.look.ids.values() if state is State.DONE)
             at_work = sum(1 for item in tick.look.items if item.ledger.open)
-            display.footer(f"{done} of {len(demo.STORY) - 1} landed, {at_work} at work")
+            shown.footer(f"{done} of {len(demo.STORY) - 1} landed, {at_work} at work")
 
         return daemon.run(layout, until_empty=True, say=say, progress=progress)
 
 
 @contextmanager
-def _display() -> Iterator[Display]:
+def display() -> Iterator[Display]:
+    """Where to show the progress: a last line that is alive, on a terminal that may have colours."""
     if not (common.terminal() and sys.stderr.isatty() and common.color()):
         yield Display(common.say, lambda _: None)
         return
@@ -116,7 +119,7 @@ def _display() -> Iterator[Display]:
     from rich.text import Text
 
     console = Console(stderr=True, highlight=False, markup=False)
-    with console.status("") as status:
+    with console.status("", refresh_per_second=4) as status:
         yield Display(
             lambda line: console.print(Text(line), no_wrap=True, overflow="ellipsis"),
             lambda text: status.update(Text(text)),
@@ -147,7 +150,8 @@ def _heading(command: str) -> None:
 
 def _sum_up(ending: demo.Ending, seconds: float) -> None:
     again = [f"{task} ({count} attempts)" for task, count in ending.attempts.items() if count > 1]
-    common.say(f"\n{len(ending.commits)} tasks landed in {seconds:.1f} s; sent back and mended: {', '.join(again)}.")
+    common.say(f"\n{len(ending.commits)} tasks landed in {seconds:.1f} s.")
+    common.say(f"Sent back and mended: {', '.join(again)}.")
     for sentence in ending.wrong:
         common.say(f"WRONG: {common.one_line(sentence)}")
 

@@ -13,6 +13,7 @@ from octopoid import durable, lifecycle, sections, store, taskfile
 from octopoid.cli import common
 from octopoid.errors import Conflict, NotFound, OctopoidError
 from octopoid.layout import Layout
+from octopoid.model import Task
 from octopoid.states import State
 
 cli = typer.Typer()
@@ -91,11 +92,17 @@ def _tidy(path: Path, check: bool) -> bool:
     after = tidied(data)
     if after == data:
         return False
-    if taskfile.parse(after, path)._replace(criteria=()) != before._replace(criteria=()):
+    if _said(taskfile.parse(after, path)) != _said(before):
         raise Conflict(f"{path}: tidying would change what the task says", "tidy it by hand")
     if not check:
         _write(path, after)
     return True
+
+
+def _said(task: Task) -> Task:
+    """What a task says, whatever blanks its lines end with and wherever they stand."""
+    criteria = tuple(one._replace(line=0) for one in task.criteria)
+    return task._replace(criteria=criteria, body="\n".join(line.rstrip() for line in task.body.splitlines()))
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -120,3 +120,19 @@ def run(argv: list[str]) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
     return 0
+
+
+def helps() -> dict[str, str]:
+    """The help of every command by its path (`octopoid config check`), for docs/cli.md. Loads them all."""
+    found: dict[str, str] = {}
+
+    def collect(command: Any, path: str, parent: Any) -> None:
+        with command.make_context(path, [], parent=parent, resilient_parsing=True) as context:
+            context.info_name = path if parent is None else path.rpartition(" ")[2]
+            found[path] = command.get_help(context)
+            names = command.list_commands(context) if hasattr(command, "list_commands") else ()
+            for name in names:
+                collect(command.get_command(context, name), f"{path} {name}", context)
+
+    collect(typer.main.get_command(app), "octopoid", None)
+    return found

@@ -19,6 +19,7 @@ from octopoid.layout import Layout
 cli = typer.Typer()
 
 _NONE = "none"
+_COMMAND = "./scripts/agent.sh"
 
 
 class _Choice(NamedTuple):
@@ -27,6 +28,7 @@ class _Choice(NamedTuple):
     base: str
     adapter: str
     checks: tuple[detect.Found, ...]
+    command: str = ""
 
 
 @cli.command(
@@ -87,7 +89,10 @@ def _check_options(layout: Layout, base: str, adapter: str) -> None:
 def _choose(layout: Layout, base: str, adapter: str, ask: bool) -> _Choice:
     base = base or _base(layout, ask)
     adapter = adapter or _adapter(ask)
-    return _Choice(base, adapter, _checks(layout, ask))
+    command = ""
+    if ask and adapter == "command":
+        command = str(typer.prompt("Command that starts your agent", default=_COMMAND, err=True)).strip()
+    return _Choice(base, adapter, _checks(layout, ask), command)
 
 
 def _base(layout: Layout, ask: bool) -> str:
@@ -143,7 +148,7 @@ def _make(layout: Layout, choice: _Choice | None) -> None:
     if made:
         common.out(f"  {', '.join(f'{setup.name(layout, one)}/' for one in made if one != layout.home)}")
     if choice:
-        _about(choice)
+        _about(layout, choice)
 
 
 def _policy(choice: _Choice) -> str:
@@ -151,6 +156,7 @@ def _policy(choice: _Choice) -> str:
         choice.base,
         [(one.name, one.run) for one in choice.checks],
         choice.adapter,
+        command="" if choice.command == _COMMAND else choice.command,
         found=_is_there(choice.adapter),
     )
 
@@ -160,7 +166,7 @@ def _is_there(adapter: str) -> bool:
     return program is None or shutil.which(program) is not None
 
 
-def _about(choice: _Choice) -> None:
+def _about(layout: Layout, choice: _Choice) -> None:
     """What was detected, and what was not."""
     common.out(f"base branch: {choice.base}")
     program = detect.PROGRAMS.get(choice.adapter, "")
@@ -170,8 +176,8 @@ def _about(choice: _Choice) -> None:
         common.out(f"agent: {choice.adapter}, but there is no `{program}` on PATH: install it before `octopoid run`")
     else:
         common.out(f"agent: {choice.adapter}")
-    if choice.adapter == "command":
-        common.say("edit `command:` in .octopoid/agents.yaml: it names ./scripts/agent.sh until you say what to run")
+    if choice.adapter == "command" and not choice.command and not (layout.root / _COMMAND).exists():
+        common.say(f"edit `command:` in .octopoid/agents.yaml: it names {_COMMAND} until you say what to run")
     if choice.adapter == "scripted":
         common.say("edit `script:` in .octopoid/agents.yaml: it names scripts/agent.yaml, which you write")
     others = detect.programs(detect.LATER_PROGRAMS)

@@ -101,8 +101,9 @@ def _piped(tables: Sequence[Table], lines: Sequence[str]) -> Iterable[str]:
 def _console() -> Console:
     from rich.console import Console
 
-    coloured = speak.color()
-    return Console(force_terminal=True if coloured else None, no_color=not coloured, highlight=False, markup=False)
+    if speak.color():
+        return Console(force_terminal=True, highlight=False, markup=False)
+    return Console(color_system=None, highlight=False, markup=False)
 
 
 def _drawn(tables: Sequence[Table], lines: Sequence[str], width: int) -> list[Text]:

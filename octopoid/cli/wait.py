@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -43,6 +44,7 @@ def wait(
         for task, end in _ends(layout, observer, [one for one in ids if one not in ended]):
             ended[task] = end
             common.out(f"{task}  {end}")
+            sys.stdout.flush()
         if len(ended) == len(ids) or (first and ended):
             break
         _sleep(layout, ids, before, deadline if timeout else None)

@@ -1,0 +1,120 @@
+"""`octopoid doctor`: what is wrong with this machine and this queue, and mending what can be mended."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from octopoid import doctor as doctoring
+from octopoid import setup
+from octopoid.cli import common, render
+from octopoid.doctor import ERROR, INFO, SEVERITIES, WARNING, Done, Finding
+from octopoid.errors import NotFound, OctopoidError, UsageError
+from octopoid.layout import Layout
+
+cli = typer.Typer()
+
+_TITLES = {ERROR: ("errors", "bold red"), WARNING: ("warnings", "bold yellow"), INFO: ("notes", "bold blue")}
+_COLUMNS = (
+    render.Column("code", "bold"),
+    render.Column("path", "cyan"),
+    render.Column("message", wraps=True),
+    render.Column("fix", note=True),
+)
+
+
+@cli.command(epilog=common.examples("octopoid doctor", "octopoid doctor --fix", "octopoid doctor --json"))
+def doctor(
+    context: typer.Context,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Mend what can be mended without deciding anything, and say what was done.")
+    ] = False,
+    as_json: common.Json = False,
+) -> None:
+    """Find what is wrong with this machine and this queue. Writes nothing without --fix.
+
+    --fix makes missing folders, mends links of worktrees, finishes interrupted moves and removes half-written files. It
+    never removes work. The exit status is 1 when an error is left.
+    """
+    layout, found = _examine(context)
+    done: list[Done] = []
+    if fix and layout:
+        doctoring.mend(layout, found, os.environ, common.now(), done.append)
+        for one in done:
+            common.say(f"fixed: {one.did}" if one.did else f"not fixed: {layout.short(one.path)}: {one.why}")
+        if done:
+            layout, found = _examine(context)
+    if as_json:
+        common.emit(
+            "doctor", findings=[_plain(one) for one in found], fixed=[_plain_done(one) for one in done if one.did]
+        )
+    else:
+        _show(found, layout)
+    common.next_step(_next(found, tried=fix))
+    if any(one.severity == ERROR for one in found):
+        raise typer.Exit(1)
+
+
+def _examine(context: typer.Context) -> tuple[Layout | None, tuple[Finding, ...]]:
+    """Where there is no queue, that is one of the findings."""
+    try:
+        layout = common.layout()
+    except (NotFound, UsageError) as error:
+        trouble = _better(context, error)
+        return None, (Finding("no-queue", ERROR, trouble.message, trouble.hint), *doctoring.examine_machine())
+    return layout, doctoring.examine(layout, os.environ, common.now())
+
+
+def _better(context: typer.Context, error: OctopoidError) -> OctopoidError:
+    """`init` knows more about places that cannot have a queue, such as bare repositories."""
+    said = context.find_root().params.get("root") or os.environ.get("OCTOPOID_ROOT") or "."
+    try:
+        setup.repository(Path(said).absolute())
+    except OctopoidError as other:
+        return other
+    return error
+
+
+def _show(found: tuple[Finding, ...], layout: Layout | None) -> None:
+    if not found:
+        common.out("everything is in order")
+        return
+    render.show(
+        [_table(severity, found, layout) for severity in SEVERITIES if any(one.severity == severity for one in found)]
+    )
+
+
+def _table(severity: str, found: tuple[Finding, ...], layout: Layout | None) -> render.Table:
+    rows = [(one.code, _path(one, layout), one.message, one.fix) for one in found if one.severity == severity]
+    title, style = _TITLES[severity]
+    return render.Table(title, _COLUMNS, tuple(rows), style)
+
+
+def _path(one: Finding, layout: Layout | None) -> str:
+    if one.path is None:
+        return ""
+    return layout.short(one.path) if layout else str(one.path)
+
+
+def _plain(one: Finding) -> dict[str, Any]:
+    return {
+        "code": one.code,
+        "severity": one.severity,
+        "message": one.message,
+        "fix": one.fix,
+        "path": str(one.path) if one.path else None,
+    }
+
+
+def _plain_done(one: Done) -> dict[str, Any]:
+    return {"code": one.code, "message": one.did, "path": str(one.path)}
+
+
+def _next(found: tuple[Finding, ...], tried: bool) -> str:
+    if any(one.repair for one in found) and not tried:
+        return "octopoid doctor --fix"
+    first = next((one.fix for one in found if one.fix and one.severity != INFO), "")
+    return first or "octopoid status"

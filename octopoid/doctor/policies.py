@@ -1,0 +1,116 @@
+"""The policy and what it needs of this machine; what keeps agents from starting."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from octopoid import clock, installing, process, steer
+from octopoid.adapters import ADAPTERS
+from octopoid.doctor.finding import ERROR, INFO, WARNING, Case, Finding, Repair
+from octopoid.errors import Invalid
+from octopoid.settings import Agent
+
+
+def check_policy(case: Case) -> Iterator[Finding]:
+    """agents.yaml, roles and flows are valid."""
+    for one in case.policy:
+        place = f"line {one.line}, column {one.column}: " if one.line else ""
+        yield Finding("policy", ERROR, place + one.message, one.hint or "octopoid config check", one.path)
+    if case.policy and case.last_good:
+        message = "until the policy is valid again, the last good one stays in force"
+        yield Finding("policy-last-good", INFO, message, "octopoid config check", case.layout.last_good)
+
+
+def check_programs(case: Case) -> Iterator[Finding]:
+    """Every agent's program can be started from here. A role that nobody can do is an error."""
+    agents = list(case.config.agents.values()) if case.config else []
+    missing = {agent.name: wrong for agent in agents if (wrong := _program_problem(case, agent))}
+    able = {agent.role for agent in agents if agent.name not in missing}
+    for agent in agents:
+        if agent.name in missing:
+            rest = "" if agent.role in able else f", and nobody else has the role {agent.role}"
+            severity = WARNING if agent.role in able else ERROR
+            message = f"agent {agent.name}: {missing[agent.name]}{rest}"
+            fix = "install it, put its folder on PATH, or change the agent in agents.yaml"
+            yield Finding("agent-program", severity, message, fix, case.layout.agents_yaml)
+
+
+def _program_problem(case: Case, agent: Agent) -> str:
+    if agent.script and not (case.root / agent.script).is_file():
+        return f"its script {agent.script} does not exist"
+    adapter = ADAPTERS.get(agent.adapter)
+    if adapter is None:
+        return ""
+    return _cannot_start(adapter.program(agent), case.env.get("PATH", os.defpath), case.root)
+
+
+def _cannot_start(program: str, path: str, root: Path) -> str:
+    """Why `program` could not be started along `path`; "" when it could. A relative one starts at the checkout."""
+    found = process.find_program(program, path, str(root))
+    if found is None:
+        return f"its program `{program}` was not found" + ("" if "/" in program else " on PATH")
+    runnable = os.path.isfile(found) and os.access(found, os.X_OK)  # noqa: PTH113 - find_program speaks str
+    return "" if runnable else f"its program {found} is not executable"
+
+
+def check_environment(case: Case) -> Iterator[Finding]:
+    """The variables that agents are to be given are there."""
+    for agent in case.config.agents.values() if case.config else ():
+        missing = [name for name in agent.env if name not in case.env]
+        if missing:
+            message = f"agent {agent.name}: {', '.join(missing)} is not set here, so it is not passed on"
+            fix = f"set it where `octopoid run` is started, or take it out of `env` of {agent.name}"
+            yield Finding("agent-env", WARNING, message, fix, case.layout.agents_yaml)
+
+
+def check_checks(case: Case) -> Iterator[Finding]:
+    """Something stands between an agent and the base branch."""
+    if case.config and not case.config.checks and case.look.ids:
+        message = "there are tasks and no checks: nothing tests what agents make before it lands"
+        fix = 'checks: [{name: tests, run: "make test"}] in agents.yaml'
+        yield Finding("no-checks", WARNING, message, fix, case.layout.agents_yaml)
+
+
+def check_breakers(case: Case) -> Iterator[Finding]:
+    """Which breakers are open, and whether they can be read at all."""
+    try:
+        found = steer.breakers(case.layout)
+    except Invalid as error:
+        message = f"{error.problems[0].message}; until then nothing starts" if error.problems else error.message
+        fix = "octopoid doctor --fix sets it aside; every agent is tried again then"
+        repair = Repair("breakers", case.layout.breakers)
+        yield Finding("breakers", ERROR, message, fix, case.layout.breakers, repair)
+        return
+    for one in found.values():
+        when = f"tried again at {clock.iso(one.until)}" if one.until > case.now else "tried again at the next start"
+        message = f"{one.name} does not start since {clock.iso(one.since)}: {one.why}; {when}"
+        fix = f"when that is mended: octopoid resume --breaker {one.name}"
+        yield Finding("breaker-open", WARNING, message, fix, case.layout.breakers)
+
+
+def check_pauses(case: Case) -> Iterator[Finding]:
+    """What a person paused."""
+    found = steer.pauses(case.layout)
+    paused = [("everything", "")] if found.all else []
+    paused += [(f"the task {task}", f" {task}") for task in sorted(found.tasks)]
+    paused += [(f"the agent {agent}", f" --agent {agent}") for agent in sorted(found.agents)]
+    for what, words in paused:
+        yield Finding("paused", INFO, f"{what} is paused", f"octopoid resume{words}", case.layout.pause)
+
+
+def check_service(case: Case) -> Iterator[Finding]:
+    """The installed service could start octopoid and its agents."""
+    for path, recorded in installing.installed(case.root, case.env):
+        program = recorded.program
+        again = "octopoid service install, from the shell that finds everything"
+        if not os.access(program, os.X_OK):
+            message = f"the service starts {program or 'nothing'}, which is not there"
+            yield Finding("service-program", ERROR, message, again, path)
+        for agent in case.config.agents.values() if case.config else ():
+            adapter = ADAPTERS.get(agent.adapter)
+            name = adapter.program(agent) if adapter else ""
+            if name and not _program_problem(case, agent) and _cannot_start(name, recorded.path, case.root):
+                message = f"the service does not find `{name}` of agent {agent.name} on the PATH that it recorded"
+                yield Finding("service-path", WARNING, message, again, path)
