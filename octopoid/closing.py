@@ -74,7 +74,7 @@ def liveness(layout: Layout, task: str, entry: Entry, held: bool) -> Live:
     runner = facts.get("runner_pid")
     if not runner:
         return Live(True, True)  # between its start and its first line of evidence
-    alive = process.start_time(runner) == facts.get("runner_start")
+    alive = process.is_alive(runner, facts.get("runner_start"))
     return Live(True, alive, (folder / "stop").exists())
 
 

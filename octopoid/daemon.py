@@ -93,7 +93,7 @@ def _loop(scheduler: Scheduler, until_empty: bool, interval: float, progress: Ca
                 return 6 if tick.look.items or tick.look.problems else 0
             if tick.acted:
                 seen = _stamps(scheduler)
-            _wait(scheduler, flags, seen, interval, tick.until)
+            _wait(scheduler, flags, seen, interval, tick)
 
 
 def moves_by_itself(plan: Plan) -> bool:
@@ -101,16 +101,18 @@ def moves_by_itself(plan: Plan) -> bool:
     return bool(plan.actions) or any(decision.waits in MOVES_BY_ITSELF for decision in plan.decisions.values())
 
 
-def _wait(scheduler: Scheduler, flags: Flags, seen: tuple[int, ...], interval: float, until: float) -> None:
+def _wait(scheduler: Scheduler, flags: Flags, seen: tuple[int, ...], interval: float, tick: Tick) -> None:
     """Until something changed that we did not change ourselves, something is due, or `interval` seconds passed."""
     deadline = time.monotonic() + interval
-    if until:
-        deadline = min(deadline, time.monotonic() + max(0.0, until - time.time()) + 0.01)
+    if tick.until:
+        deadline = min(deadline, time.monotonic() + max(0.0, tick.until - time.time()) + 0.01)
+    pulse = scheduler.surveyor.pulse(tick.look)
     while not flags.leave:
         left = deadline - time.monotonic()
         if left <= 0 or flags.edited or _stamps(scheduler) != seen:
             return
-        flags.wake.wait(min(left, GLANCE))
+        if not flags.wake.wait(min(left, GLANCE)) and scheduler.surveyor.pulse(tick.look) != pulse:
+            return
         flags.wake.clear()
 
 

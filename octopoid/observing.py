@@ -63,6 +63,10 @@ class Surveyor:
         held = locks.is_held(self.layout.entry(task, entry.number) / "lock")
         return closing.liveness(self.layout, task, entry, held)
 
+    def pulse(self, look: Look) -> tuple[Live, ...]:
+        """What the kernel says about everything open: a supervisor that was killed tells nobody."""
+        return tuple(self.live(item.id, item.ledger.open) for item in look.items if item.ledger.open is not None)
+
     def running(self, look: Look) -> list[tuple[str, Entry]]:
         """The open entries in which somebody is at work."""
         entries = [(item.id, item.ledger.open) for item in look.items if item.ledger.open is not None]

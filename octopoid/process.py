@@ -228,6 +228,13 @@ def start_time(pid: int) -> int | None:
     return int(fields[19]) if fields else None
 
 
+def is_alive(pid: int, started: int | None) -> bool:
+    """Is that process still at work? A zombie is not: in a container PID 1 may never reap it."""
+    if start_time(pid) != started:
+        return False
+    return not _PROC or _stat(pid)[:1] != [b"Z"]
+
+
 def boot_id() -> str:
     """What distinguishes this boot from all others; "" where the system does not tell."""
     return _read("/proc/sys/kernel/random/boot_id").decode("ascii").strip()

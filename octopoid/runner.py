@@ -105,7 +105,7 @@ class Supervisor:
         except (OSError, ValueError) as error:
             detail = process.why_not_started(step["argv"] or [step["call"]], step["cwd"], error)
         else:
-            ended_by, detail = self._watch(step)
+            ended_by, detail = self._watch(step, log_start)
             if not self.end_all(LEFTOVER_GRACE if ended_by == "exit" else self.grace):
                 detail = (detail + "; some of its processes could not be ended").removeprefix("; ")
             status = self.leader_status
@@ -169,9 +169,9 @@ class Supervisor:
             os.close(source)
         return pid
 
-    def _watch(self, step: Step) -> tuple[str, str]:
+    def _watch(self, step: Step, log_start: int) -> tuple[str, str]:
         """Wait until the step has ended or has to be ended: (ended_by, why)."""
-        limits = _Limits(step, self._log_size())
+        limits = _Limits(step, log_start)
         while True:
             self._reap()
             if self.leader_status is not None:
@@ -293,10 +293,10 @@ class Supervisor:
 class _Limits:
     """When a step has to be ended although it has not ended itself. All in monotonic seconds."""
 
-    def __init__(self, step: Step, size: int) -> None:
+    def __init__(self, step: Step, log_start: int) -> None:
         self.timeout, self.silence = float(step["timeout"]), float(step["silence"])
         self.began = self.sign = time.monotonic()
-        self.first_size = self.size = size
+        self.log_start = self.size = log_start
         self.half: tuple[float, float] | None = None  # when half of the silence was over, CPU seconds used by then
 
     def next_look(self) -> float:
@@ -309,7 +309,7 @@ class _Limits:
         now = time.monotonic()
         if self.timeout > 0 and now - self.began >= self.timeout:
             return "timeout", f"took longer than {self.timeout:g} s"
-        if size - self.first_size > OUTPUT_LIMIT:
+        if size - self.log_start > OUTPUT_LIMIT:
             return "timeout", f"wrote more than {OUTPUT_LIMIT >> 20} MiB of output"
         if size != self.size:
             self.size, self.sign, self.half = size, now, None

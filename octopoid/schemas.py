@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from octopoid import configkeys, views
+from octopoid import configkeys, details, views
 from octopoid.results import OUTCOMES
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -55,7 +55,7 @@ def _field(note: str) -> Schema:
         return _list(_field(note.removeprefix("tuple[").removesuffix(", ...]")))
     if note in _SIMPLE:
         return _SIMPLE[note]
-    return record(getattr(views, note))
+    return record(getattr(views, note, None) or getattr(details, note))
 
 
 def _output(kind: str, properties: Mapping[str, Schema]) -> Schema:
@@ -142,12 +142,12 @@ def _key(key: configkeys.Key) -> Schema:
 
 def _outputs() -> dict[str, Schema]:
     task, problem = record(views.TaskView), record(views.ProblemView)
-    entries, verdicts = _list(record(views.EntryView)), _list(record(views.VerdictView))
+    entries, verdicts = _list(record(details.EntryView)), _list(record(details.VerdictView))
     return {
         "status": _output("status", record(views.StatusView)["properties"]),
         "list": _output("list", {"tasks": _list(task), "invalid": _list(problem)}),
         "show": _output("show", {"task": task, "body": _TEXT, "entries": entries, "verdicts": verdicts}),
-        "why": _output("why", record(views.WhyView)["properties"]),
+        "why": _output("why", record(details.WhyView)["properties"]),
         "events": _output("events", {"events": _list(_event())}),
         "lint": _output("lint", {"problems": _list(problem)}),
         "doctor": _output("doctor", {"findings": _list(_finding())}),

@@ -6,12 +6,11 @@ Pure: a look, the pauses and the time come in as arguments. The names of the fie
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from octopoid import clock
 from octopoid.look import Look, settled_at, waiting_on
-from octopoid.model import Entry, Item, Problem, Task, Verdict
+from octopoid.model import Entry, Item, Problem, Task
 from octopoid.states import State
 from octopoid.steer import Breaker, Pauses
 
@@ -137,61 +136,6 @@ class StatusView(NamedTuple):
     landed: tuple[LandedView, ...]
     invalid: tuple[ProblemView, ...]
     scheduler: SchedulerView
-
-
-class EntryView(NamedTuple):
-    """One entry of a task's evidence. `usd` is None while it is unknown."""
-
-    number: int
-    kind: str
-    role: str | None
-    agent: str | None
-    gate: str | None
-    attempt: int
-    by: str
-    started: str
-    ended: str | None
-    class_: str | None
-    charged: bool
-    reason: str
-    detail: str
-    candidate: str | None
-    verdict: str | None
-    text: str
-    usd: float | None
-    path: str
-
-
-class VerdictView(NamedTuple):
-    """A gate's answer."""
-
-    gate: str
-    verdict: str
-    candidate: str
-    tree: str | None
-    by: str
-    at: str
-    entry: int
-    feedback: str
-
-
-class GuardView(NamedTuple):
-    """One condition in front of a task's next step, the command that changes it, and when time alone will."""
-
-    name: str
-    ok: bool
-    text: str
-    command: str | None
-    until: str | None
-
-
-class WhyView(NamedTuple):
-    """Why a task does what it does."""
-
-    task: str
-    headline: str
-    command: str | None
-    guards: tuple[GuardView, ...]
 
 
 class Waits(NamedTuple):
@@ -343,42 +287,6 @@ def problem(one: Problem) -> ProblemView:
     return ProblemView(str(one.path), one.line, one.column, one.message, one.hint)
 
 
-# --- entries and verdicts ---
-
-
-def entry(one: Entry, folder: Path) -> EntryView:
-    """An entry as it is shown; `folder` is where its evidence is."""
-    opening, outcome = one.opening, one.outcome
-    return EntryView(
-        number=one.number,
-        kind=opening.kind,
-        role=opening.role or None,
-        agent=opening.agent or None,
-        gate=opening.gate or None,
-        attempt=opening.attempt,
-        by=opening.by,
-        started=clock.iso(opening.at),
-        ended=clock.iso(outcome.ended) if outcome else None,
-        class_=(outcome.class_ or None) if outcome else None,
-        charged=outcome.charged if outcome else False,
-        reason=outcome.reason if outcome else "",
-        detail=outcome.detail if outcome else one.waits,
-        candidate=(outcome.candidate if outcome else "") or opening.candidate or None,
-        verdict=(outcome.verdict or None) if outcome else None,
-        text=opening.text,
-        usd=outcome.usage.usd if outcome else None,
-        path=str(folder),
-    )
-
-
-def verdict(one: Verdict) -> VerdictView:
-    """A verdict as it is shown."""
-    word = "accept" if one.yes else "reject"
-    return VerdictView(
-        one.gate, word, one.candidate, one.tree or None, one.by, clock.iso(one.at), one.entry, one.feedback
-    )
-
-
 # --- status ---
 
 
@@ -406,7 +314,7 @@ def running(item: Item, signs: Signs, now: float) -> RunView | None:
 def counts(look: Look) -> dict[str, int]:
     """Files by folder; `incoming` and the others include the invalid ones that are in them."""
     found = dict.fromkeys(("incoming", "claimed", "provisional", "done", "blocked"), 0)
-    found["done"] = sum(1 for state in look.ids.values() if state is State.DONE)
+    found["done"] = list(look.ids.values()).count(State.DONE)
     for item in look.items:
         found[STATE_NAMES[item.state]] += 1
     tasks = {item.path for item in look.items}

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from harness import OCTOPOID, PACKAGE, PROJECT, Repo, commit, drop, eventually, git
 
-from octopoid import __version__, attempts, clock, lifecycle, locks, results, schemas, views
+from octopoid import __version__, attempts, clock, config, gates, lifecycle, locks, results, schemas, views
 from octopoid.cli.app import COMMANDS
 from octopoid.cli.fmt import tidied
 from octopoid.model import Opening, Outcome, Usage
@@ -248,14 +248,26 @@ def test_status_of_an_empty_queue(queue: Repo) -> None:
     assert status["needs_you"] == [] and status["scheduler"]["running"] is False
 
 
-@pytest.mark.parametrize("args", [(), ("--json",)])
-def test_the_short_way_and_the_parser_say_the_same(queue: Repo, args: tuple[str, ...]) -> None:
-    """`octopoid status` is answered without a parser; an option before it takes the other way."""
+SHORT = (
+    *(("status",), ("status", "--json"), ("list",), ("list", "--state", "incoming"), ("list", "--ready", "--json")),
+    ("list", "--state", "blocked", "--state", "done", "--json"),
+)
+
+
+@pytest.mark.parametrize("args", SHORT, ids=" ".join)
+def test_the_way_without_a_parser_says_the_same(queue: Repo, args: tuple[str, ...]) -> None:
+    """An option before the command takes the other way."""
     drop(queue, "first", "# First\n")
+    drop(queue, "old", "# Old\n", state=State.DONE)
+    drop(queue, "broken", "---\npriorty: P1\n---\n")
     blocked(queue, "asked")
-    short, long = queue.octopoid("status", *args), queue.octopoid("--color", "never", "status", *args)
+    short, long = queue.octopoid(*args), queue.octopoid("--color", "never", *args)
     assert (short.out, short.err) == (long.out, long.err)
-    assert args or queue.octopoid().out == short.out
+
+
+def test_bare_is_status(queue: Repo) -> None:
+    drop(queue, "first", "# First\n")
+    assert queue.octopoid() == queue.octopoid("status") == queue.octopoid("--color", "never")
 
 
 def test_status_puts_first_what_needs_a_person(queue: Repo) -> None:
@@ -284,10 +296,7 @@ def test_a_candidate_that_waits_for_a_person(queue: Repo) -> None:
     key = {"gate": "checks", "candidate": candidate, "tree": "t" * 40}
     status = queue.octopoid("status", "--json").json()
     assert [one for one in status["needs_you"] if one["reason"] == "human"] == []
-    from octopoid.config import load
-    from octopoid.gates import checks_key
-
-    opening = Opening("gate", time.time(), key=checks_key(load(queue.layout.home).checks), **key)
+    opening = Opening("gate", time.time(), key=gates.checks_key(config.load(queue.layout.home).checks), **key)
     outcome = Outcome("gate", "ok", False, "", "", time.time(), candidate=candidate, verdict="accept")
     attempts.begin(queue.layout, "judge-me", opening, outcome=outcome)
     status = valid("status", queue.octopoid("status", "--json").json())
@@ -297,6 +306,26 @@ def test_a_candidate_that_waits_for_a_person(queue: Repo) -> None:
     task = queue.octopoid("show", "judge-me", "--json").json()["task"]
     assert (task["reason"], task["candidate"], task["usd"], task["attempts"]) == ("human", candidate, 0.5, 1)
     assert "not done: judge-me" in queue.octopoid("wait", "judge-me", ok=(6,)).err
+
+
+def test_a_landing_that_the_users_checkout_holds_up(queue: Repo) -> None:
+    queue.layout.agents_yaml.write_text(POLICY.replace("[checks, human]", "[checks]"))
+    candidate = submitted(queue, "judge-me")
+    key = gates.checks_key(config.load(queue.layout.home).checks)
+    opening = Opening("gate", time.time(), gate="checks", candidate=candidate, tree="t" * 40, key=key)
+    outcome = Outcome("gate", "ok", False, "", "", time.time(), candidate=candidate, verdict="accept")
+    attempts.begin(queue.layout, "judge-me", opening, outcome=outcome)
+    assert queue.octopoid("status", "--json").json()["needs_you"][0]["reason"] == "scheduler"
+    git(queue, "checkout", "-q", "-b", "other")
+    commit(queue, {"README.md": "# One\n"})
+    git(queue, "checkout", "-q", "main")
+    commit(queue, {"README.md": "# Two\n"})
+    git(queue, "merge", "-q", "other", ok=(1,))
+    status = valid("status", queue.octopoid("status", "--json").json())
+    need = status["needs_you"][0]
+    assert (need["task"], need["reason"], need["command"]) == ("judge-me", "landing", "git status")
+    assert "merge in progress" in need["detail"]
+    assert "merge in progress" in queue.octopoid("wait", "judge-me", ok=(6,)).out
 
 
 def test_a_running_attempt(queue: Repo) -> None:
@@ -326,7 +355,7 @@ def test_a_running_attempt(queue: Repo) -> None:
 
 def test_a_scheduler_is_one_that_holds_the_lock(queue: Repo) -> None:
     drop(queue, "first", "# First\n")
-    queue.layout.scheduler_pid.write_text("4711\n")
+    queue.layout.scheduler_pid.write_text('{"pid": 4711}')
     queue.layout.last_tick.write_text("2026-11-21T09:00:00.000Z\n")
     scheduler = queue.octopoid("status", "--json").json()["scheduler"]
     assert (scheduler["running"], scheduler["pid"], scheduler["last_tick"]) == (False, None, "2026-11-21T09:00:00.000Z")
@@ -661,16 +690,19 @@ def test_lint(queue: Repo, tmp_path: Path) -> None:
     assert "no file" in queue.octopoid("lint", "missing.md", ok=(3,)).err
 
 
-UNTIDY = b"---\r\n# kept\r\npriority:   P1  \r\n---\r\n\r\n\r\n" b"# Title  \r\n\r\ntext   \r\nline  \r\n\r\n```\r\ncode   \r\n```\r\n\r\n\r\n"
-TIDY = (
-    b"---\r\n# kept\r\npriority:   P1\r\n---\r\n\r\n# Title  \r\n\r\ntext  \r\nline  \r\n\r\n```\r\ncode   \r\n```\r\n"
-)
+# The blanks at the ends of lines are what this is about.
+UNTIDY = "---\n# kept\npriority:   P1  \n---\n\n\n# Title  \n\ntext   \nline  \n\n```\ncode   \n```\n\n\n"
+TIDY = "---\n# kept\npriority:   P1\n---\n\n# Title  \n\ntext  \nline  \n\n```\ncode   \n```\n"
+
+
+def crlf(text: str) -> bytes:
+    return text.replace("\n", "\r\n").encode()
 
 
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        (UNTIDY, TIDY),
+        (crlf(UNTIDY), crlf(TIDY)),
         (b"# Title", b"# Title\n"),
         (b"\n\n# Title\n\n\n", b"# Title\n"),
         (b"---\npriority: P1\n---\n# Title\n", b"---\npriority: P1\n---\n\n# Title\n"),
@@ -686,12 +718,12 @@ def test_what_tidy_means(before: bytes, after: bytes) -> None:
 
 
 def test_fmt(queue: Repo) -> None:
-    path = drop(queue, "first", UNTIDY)
+    path = drop(queue, "first", crlf(UNTIDY))
     mtime = path.stat().st_mtime_ns
     drop(queue, "busy", UNTIDY, state=State.CLAIMED)
-    assert queue.octopoid("fmt", "--check", ok=(1,)).out == f"{path}\n" and path.read_bytes() == UNTIDY
+    assert queue.octopoid("fmt", "--check", ok=(1,)).out == f"{path}\n" and path.read_bytes() == crlf(UNTIDY)
     assert queue.octopoid("fmt").out == f"{path}\n"
-    assert path.read_bytes() == TIDY and path.stat().st_mtime_ns == mtime
+    assert path.read_bytes() == crlf(TIDY) and path.stat().st_mtime_ns == mtime
     assert "tidy already" in queue.octopoid("fmt", "--check").err
     assert "being worked on" in queue.octopoid("fmt", "busy", ok=(5,)).err
     drop(queue, "broken", "---\npriorty: P1\n---\n# Broken")

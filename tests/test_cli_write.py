@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from harness import OCTOPOID, Repo, commit, drop, eventually, git, init, landed, script, state_of
 
-from octopoid import journal, lifecycle, look, replies, sections, stopping, taskfile
+from octopoid import attempts, journal, lifecycle, look, replies, sections, stopping, taskfile
 from octopoid.errors import UsageError
+from octopoid.model import Opening
 from octopoid.states import State
 
 ONE_FILE = {"append": {"path": "notes/${OCTOPOID_TASK_ID}.md", "text": "note ${OCTOPOID_ATTEMPT}\n"}}
@@ -38,7 +39,7 @@ def editor(place: Path, text: str) -> dict[str, str]:
     path = place / "my editor"
     path.write_text(f"#!/bin/sh\nset -e\n{text}\n")
     path.chmod(0o755)
-    return {"EDITOR": f"'{path}' --wait".replace(" --wait", ""), "VISUAL": ""}
+    return {"EDITOR": f"'{path}'", "VISUAL": ""}
 
 
 # --- enqueue ---
@@ -465,6 +466,31 @@ def test_cancel_twice_at_once_works_once(repo: Repo) -> None:
     assert events.count("cancel") == 3
 
 
+def test_work_that_is_on_the_base_already_cannot_be_taken_back(repo: Repo) -> None:
+    """A landing that was cut short after the base had moved: the base decides (DESIGN §4)."""
+    at_human(repo, "one")
+    head = git(repo, "rev-parse", "HEAD")
+    candidate = lifecycle.ledger_of(repo.layout, "one").candidate
+    opening = Opening("landing", 0.0, base="main", base_sha=head, onto=head, candidate=candidate, result_sha=candidate)
+    attempts.begin(repo.layout, "one", opening)
+    git(repo, "merge", "-q", "--ff-only", candidate)
+    for verb in (("cancel",), ("retry",), ("reject", "-m", "no")):
+        assert "is on main already" in repo.octopoid(verb[0], "one", *verb[1:], ok=[5]).err
+    repo.octopoid("run", "--until-empty")
+    assert state_of(repo, "one") is State.DONE
+
+
+def test_a_broken_policy_keeps_nobody_from_deciding(repo: Repo) -> None:
+    at_human(repo, "one", "two", "three")
+    repo.layout.agents_yaml.write_text("version: 1\nbse: main\n")
+    repo.octopoid("approve", "one")
+    repo.octopoid("reject", "two", "-m", "no")
+    repo.octopoid("cancel", "three")
+    assert state_of(repo, "two") is State.INCOMING
+    assert state_of(repo, "three") is State.CANCELLED
+    assert (repo.layout.landing_locks / "main.lock").exists(), "the lock that the scheduler takes, too"
+
+
 # --- what runs ---
 
 
@@ -496,6 +522,22 @@ def test_cancel_ends_an_agent_whose_supervisor_was_killed(repo: Repo) -> None:
     assert stopping.live(repo.layout, "one") == (entry,)
     repo.octopoid("cancel", "one")
     assert not stopping.live(repo.layout, "one")
+
+
+def test_cancel_and_retry_under_a_scheduler(repo: Repo) -> None:
+    gone = [ONE_FILE, {"run": "test $OCTOPOID_ATTEMPT -gt 1 || sleep 600"}, {"commit": "Work"}]
+    script(repo, {"tasks": {"default": {"implementer": [gone]}}}, grace="1s")
+    drop(repo, "one", "# One\n")
+    drop(repo, "two", "# Two\n")
+    with repo.background("run") as scheduler:
+        eventually(lambda: stopping.live(repo.layout, "one") and stopping.live(repo.layout, "two"))
+        repo.octopoid("cancel", "one")
+        repo.octopoid("retry", "two")
+        assert not stopping.live(repo.layout, "one")
+        eventually(lambda: state_of(repo, "two") is State.DONE, 20)
+        assert scheduler.process.poll() is None
+        assert state_of(repo, "one") is State.CANCELLED
+    assert landed(repo) == ("two",)
 
 
 def test_retry_ends_the_agent_and_keeps_its_work(repo: Repo) -> None:
@@ -536,8 +578,8 @@ def test_stop_asks_a_scheduler_to_leave_and_the_agent_goes_on(repo: Repo) -> Non
         eventually(lambda: stopping.live(repo.layout, "one"))
         assert "has left" in repo.octopoid("stop").err
         assert scheduler.process.wait(10) == 0
-    # `background` ends what is left; that it was left is what the next line of the log says
-    assert not repo.layout.stop_request.exists()
+        assert stopping.live(repo.layout, "one"), "the agent goes on"
+        assert not repo.layout.stop_request.exists()
 
 
 def test_stop_one_under_a_scheduler_parks_it_at_once(repo: Repo) -> None:

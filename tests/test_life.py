@@ -136,7 +136,7 @@ def test_a_question_is_asked_in_the_file_and_answered_there(repo: Repo) -> None:
     path = repo.layout.task_file(State.BLOCKED, "ask")
     text = path.read_text()
     assert "Which colour?" in text
-    path.write_text(text.replace("Answer:", "Answer: blue", 1))
+    path.write_text(text.replace("\n\nAnswer:", "\n\nAnswer: blue"))
     run_until_done(repo, "ask")
     assert any("blue" in one.read_text() for one in repo.layout.entries("ask").glob("*/prompt.md"))
     assert task(repo, "ask")["task"]["rounds"] == 0

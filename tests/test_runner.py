@@ -352,6 +352,22 @@ def test_nobody_outlives_a_step(tmp_path: Path, escape: str, ending: str) -> Non
     assert steps[0]["ended"] - steps[0]["started"] < 4
 
 
+def test_who_was_started_elsewhere_with_the_mark_is_ended_too(tmp_path: Path) -> None:
+    """`at`, a terminal multiplexer: no descendant of ours, but with the step's environment."""
+    ready, go = tmp_path / "ready", tmp_path / "go"
+    started = start(tmp_path, shell(f"touch {ready}; while ! test -e {go}; do sleep 0.02; done"))
+    eventually(ready.exists)
+    env = {"PATH": os.environ["PATH"], process.MARK: str(started.entry)}
+    foreign = subprocess.Popen(["sleep", "100"], env=env, start_new_session=True)
+    other = subprocess.Popen(["sleep", "100"], env={**env, process.MARK: f"{tmp_path}/002"}, start_new_session=True)
+    go.touch()
+    assert brief(started.wait()["steps"]) == [("agent", "exit", 0, None)]
+    assert foreign.poll() == -signal.SIGTERM
+    assert other.poll() is None
+    other.kill()
+    other.wait()
+
+
 def test_a_deaf_agent_is_killed_after_the_grace(tmp_path: Path) -> None:
     """FAULTS 13: at most grace + 1 s."""
     script = "trap '' TERM HUP INT; while :; do sleep 0.1; done"

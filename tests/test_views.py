@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from octopoid import clock, config, schemas, views
+from octopoid import clock, config, details, schemas, views
 from octopoid.look import Look
 from octopoid.model import Entry, Item, Ledger, Opening, Outcome, Problem, Task, Verdict
 from octopoid.states import State
@@ -174,10 +174,10 @@ def test_running_is_what_holds_its_lock() -> None:
 
 def test_plain_is_what_json_knows() -> None:
     verdict = Verdict("checks", False, "c" * 40, "t" * 40, "k", OLD, "checks", 2, "1 failed")
-    shown = views.plain((views.verdict(verdict),))
+    shown = views.plain((details.verdict(verdict),))
     assert shown[0]["verdict"] == "reject" and shown[0]["at"] == clock.iso(OLD)
     entry = Entry(2, Opening("gate", OLD, gate="checks"), outcome=Outcome("gate", "task", False, "rejected", "no", NOW))
-    assert views.plain(views.entry(entry, Path("/e")))["class"] == "task"
+    assert views.plain(details.entry(entry, Path("/e")))["class"] == "task"
 
 
 def test_the_built_in_stage_is_that_of_the_policy() -> None:

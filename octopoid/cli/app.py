@@ -65,12 +65,37 @@ COMMANDS: dict[str, Command] = {
     "demo": Command("demo", "See it work, in a scratch repository.", KEEP),
 }
 
-_QUICK = {(): False, ("status",): False, ("status", "--json"): True}
-"""What people and prompts ask for all day, as it is asked: arguments that need no parser, which would be half of the
-time (docs/benchmarks.md). Whether it is JSON."""
+
+class Short(NamedTuple):
+    """A command whose usual arguments need no parser: `show` of this module takes them. `flags`: its
+    options without a value, and the names of their arguments; `states`: the option that takes a folder.
+    """
+
+    module: str
+    flags: dict[str, str]
+    states: str = ""
+
+
+_SHORT = {
+    "status": Short("cli.overview", {"--json": "as_json"}),
+    "list": Short("cli.listing", {"--json": "as_json", "--ready": "ready"}, "--state"),
+}
+"""What people, prompts and scripts ask for all day. The parser would be half of the time (docs/benchmarks.md)."""
+
+_FOLDERS = ("incoming", "claimed", "provisional", "blocked", "done")
 
 # What the person's machine refuses is no bug of ours.
-_THEIRS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE}
+_THEIRS = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EIO,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOLCK,
+}
 
 
 def main() -> NoReturn:
@@ -93,11 +118,7 @@ def _run() -> int:
     """The exit code of the command; whatever it raised is told on stderr."""
     argv = sys.argv[1:]
     try:
-        if tuple(argv) in _QUICK and "_OCTOPOID_COMPLETE" not in os.environ:
-            late("cli.overview").show(_QUICK[tuple(argv)])
-            code = 0
-        else:
-            code = late("cli.group").run(argv)
+        code = 0 if _without_parser(argv) else late("cli.group").run(argv)
         sys.stdout.flush()
         return int(code)
     except OctopoidError as error:
@@ -110,6 +131,26 @@ def _run() -> int:
         return 1
     except Exception as error:  # noqa: BLE001 - the edge
         return _unexpected(error)
+
+
+def _without_parser(argv: list[str]) -> bool:
+    """Run the command if it is one of `_SHORT` with no other options. A test compares both ways."""
+    verb, *options = argv or ["status"]
+    short = _SHORT.get(verb)
+    if short is None or "_OCTOPOID_COMPLETE" in os.environ:
+        return False
+    taken: dict[str, bool] = {}
+    states: list[str] = []
+    while options:
+        option = options.pop(0)
+        if option in short.flags:
+            taken[short.flags[option]] = True
+        elif option == short.states and options and options[0] in _FOLDERS:
+            states.append(options.pop(0))
+        else:
+            return False
+    late(short.module).show(**taken, **({"states": states} if states else {}))
+    return True
 
 
 def _give_up_stdout() -> None:

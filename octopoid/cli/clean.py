@@ -102,7 +102,7 @@ def _sum_up(layout: Layout, folder: Path, plan: cleaning.Plan, freed: int, dry_r
     used = f"worktrees {_size(worktrees.idle_size(folder))}, evidence {_size(worktrees.idle_size(layout.attempts))}"
     common.say(f"{_size(freed)} {verb}; in use: {used}")
     if plan.keep:
-        common.say(f"--force {plan.keep[0].task} would remove that worktree with the work that is only there")
+        common.say(f"what was kept is nowhere else; octopoid diff {plan.keep[0].task} shows it")
     common.next_step("octopoid clean does it" if dry_run and (plan.archive or plan.remove) else "octopoid status")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 import time
@@ -130,7 +131,7 @@ def _show(layout: Layout, ending: demo.Ending, color: str) -> None:
     """The board and the history, as the commands that are named show them; what was sent back; what is invalid."""
     told = demo.sent_back(layout)
     if told:
-        common.say(f"\nThe checks sent {demo.SENT_BACK} back; its next prompt had their output, which ended:")
+        common.say(f"\nThe checks sent {demo.SENT_BACK} back; the end of their output:")
         for line in told:
             common.say(f"  | {common.one_line(line)}")
     _heading("octopoid status")
@@ -158,7 +159,7 @@ def _sum_up(ending: demo.Ending, seconds: float) -> None:
 
 def _where_to_look(place: Path) -> None:
     common.say("\nWhere to look:")
-    common.say(f"  cd {place}")
+    common.say(f"  cd {shlex.quote(str(place))}")
     width = max(len(command) for command, _ in _LOOK)
     for command, what in _LOOK:
         common.say(f"  {command:{width}}  {what}")

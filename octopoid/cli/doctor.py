@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from octopoid import doctor as doctoring
-from octopoid import setup
+from octopoid import setup, stopping
 from octopoid.cli import common, render
 from octopoid.doctor import ERROR, INFO, SEVERITIES, WARNING, Done, Finding
-from octopoid.errors import NotFound, OctopoidError, UsageError
+from octopoid.errors import Conflict, NotFound, OctopoidError, UsageError
 from octopoid.layout import Layout
 
 cli = typer.Typer()
@@ -39,6 +39,8 @@ def doctor(
     --fix makes missing folders, mends links of worktrees, finishes interrupted moves and removes half-written files. It
     never removes work. The exit status is 1 when an error is left.
     """
+    if fix and stopping.is_own_agent():
+        raise Conflict("an agent must not mend the queue", "leave the result; a person or the scheduler does the rest")
     layout, found = _examine(context)
     done: list[Done] = []
     if fix and layout:

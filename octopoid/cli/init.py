@@ -208,7 +208,7 @@ def _about_kept(layout: Layout, base: str, adapter: str) -> None:
 
 def _warn(layout: Layout) -> None:
     if not setup.ignores_itself(layout):
-        common.say("warning: .octopoid/.gitignore lets the queue into your commits; remove the file and run init again")
+        common.say("warning: .octopoid/.gitignore lets the queue into your commits; add `/*` and `!/agents.yaml` to it")
     base = git.default_branch(layout.root)
     if base and git.branch_sha(layout.root, base) is None:
         common.say(f"warning: {base} has no commit yet: make a first one before `octopoid run`")

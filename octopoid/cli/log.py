@@ -44,7 +44,7 @@ def log(
     task = lifecycle.resolve(layout, word)
     entry = _entry(layout, task, number) if number else _newest(layout, task, follow)
     folder = layout.entry(task, entry.number)
-    common.say(f"{layout.short(folder / 'output.log')}: {_about(entry)}")
+    common.say(f"{layout.short(folder / 'output.log')}: {_about(entry)}{_others(layout, task, entry)}")
     write = _clean() if common.terminal() else _raw
     for data in _follow(folder) if follow else _read(folder / "output.log"):
         write(data)
@@ -83,15 +83,26 @@ def _log_of(layout: Layout, task: str, entry: Entry) -> Path:
     return layout.entry(task, entry.number) / "output.log"
 
 
+def _others(layout: Layout, task: str, shown: Entry) -> str:
+    """The other logs of the task, by their numbers."""
+    logged = [one for one in reading.entries(layout, task) if _log_of(layout, task, one).exists()]
+    others = [f"{one.number} ({_what(one)})" for one in logged if one.number != shown.number]
+    return f"; with --attempt: {', '.join(others)}" if others else ""
+
+
+def _what(entry: Entry) -> str:
+    opening = entry.opening
+    return opening.gate or f"{opening.kind} {opening.attempt or entry.number}"
+
+
 def _about(entry: Entry) -> str:
     opening, outcome = entry.opening, entry.outcome
-    what = f"{opening.gate} (gate)" if opening.gate else f"{opening.kind} {opening.attempt or entry.number}"
     who = f" by {opening.agent}" if opening.agent else ""
     if outcome is None:
-        return f"{what}{who}, since {clock.iso(opening.at)}"
+        return f"{_what(entry)}{who}, since {clock.iso(opening.at)}"
     end = outcome.verdict or outcome.reason or outcome.class_ or "ended"
     detail = f": {common.one_line(outcome.detail)}" if outcome.detail else ""
-    return f"{what}{who}, {end}{detail}"
+    return f"{_what(entry)}{who}, {end}{detail}"
 
 
 def _read(path: Path) -> Iterator[bytes]:

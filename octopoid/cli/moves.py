@@ -59,7 +59,7 @@ def _reject(
 ) -> None:
     """Say no to the present work of a task, and why: it goes back to be worked on again."""
     layout = common.layout()
-    text = message.strip() or _ask_for("Why? The next attempt is told", "-m TEXT says why")
+    text = message.strip() or _ask_for("Why? The next attempt is told", "say why with -m TEXT")
 
     def one(task: str) -> None:
         _not_landed(layout, task)
@@ -134,7 +134,7 @@ def _cancel(ids: common.Ids) -> None:
         _end_runs(layout, task, "cancelled by a person")
 
     _run(ids, layout, one)
-    common.next_step("octopoid status shows what depended on it; octopoid clean shows what can be removed")
+    common.next_step("octopoid status shows what depended on it; octopoid clean --dry-run shows what can be removed")
 
 
 @reopen.command(epilog=common.examples("octopoid reopen add-dark-mode -m 'the toggle forgets the choice'"))

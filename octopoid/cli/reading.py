@@ -69,6 +69,8 @@ def in_state(layout: Layout, found: Found, states: Iterable[State]) -> Iterator[
     """The tasks in these folders; the files of finished ones are opened."""
     wanted = frozenset(states)
     yield from (one for one in found.look.items if one.state in wanted)
+    if wanted <= frozenset(ACTIVE):
+        return
     for task in sorted(one for one, state in found.look.ids.items() if state in wanted and state not in ACTIVE):
         state = found.look.ids[task]
         yield finished(found, task, state, layout.task_file(state, task))
@@ -127,10 +129,10 @@ def scheduler(layout: Layout, problem: str | None) -> views.SchedulerView:
         breakers = tuple(views.breaker(one) for one in steer.breakers(layout).values())
     except Invalid as error:
         breakers, problem = (), problem or error.message
-    pid = (_text(layout.scheduler_pid) or "").split()
+    pid = read_json(layout.scheduler_pid).get("pid")
     return views.SchedulerView(
         running=alive,
-        pid=int(pid[0]) if alive and pid and pid[0].isdecimal() else None,
+        pid=pid if alive and isinstance(pid, int) else None,
         last_tick=_text(layout.last_tick),
         paused=pauses.all,
         paused_tasks=tuple(sorted(pauses.tasks)),

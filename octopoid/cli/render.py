@@ -1,21 +1,15 @@
-"""Tables: aligned columns when piped, fitted to the width and coloured on a terminal (then with rich, loaded here)."""
+"""Tables: what is shown, and how it looks in a pipe. On a terminal `drawing` draws them."""
 
 from __future__ import annotations
 
-import textwrap
-import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from octopoid.cli import speak
+from octopoid.cli.app import late
 
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.text import Text
-
-_GAP = 2
-_NARROWEST = 12
-"""Characters. A column that may shrink is never narrower than this."""
+GAP = 2
+"""Blanks between columns."""
 
 
 class Column(NamedTuple):
@@ -42,29 +36,16 @@ class Table(NamedTuple):
 
 def show(tables: Sequence[Table], lines: Sequence[str] = ()) -> None:
     """Print the tables, then `lines`."""
-    if not speak.terminal() and not speak.color():
-        for text in _piped(tables, lines):
-            speak.out(text)
+    if speak.terminal() or speak.color():
+        late("cli.drawing").show(tables, lines)
         return
-    console = _console()
-    for line in _drawn(tables, lines, console.width):
-        console.print(line, soft_wrap=True)
+    for text in _piped(tables, lines):
+        speak.out(text)
 
 
-def watch(make: Callable[[], tuple[Sequence[Table], Sequence[str]]], every: float = 1.0) -> None:
-    """Draw what `make` gives again each `every` seconds, until Ctrl-C."""
-    from rich.console import Group
-    from rich.live import Live
-
-    console = _console()
-    with Live(console=console, auto_refresh=False, screen=False, vertical_overflow="crop") as live:
-        try:
-            while True:
-                tables, lines = make()
-                live.update(Group(*_drawn(tables, lines, console.width)), refresh=True)
-                time.sleep(every)
-        except KeyboardInterrupt:
-            return
+def watch(make: Callable[[], tuple[Sequence[Table], Sequence[str]]]) -> None:
+    """Draw what `make` gives again each second, until Ctrl-C. There must be a terminal."""
+    late("cli.drawing").watch(make)
 
 
 def span(seconds: float) -> str:
@@ -94,78 +75,5 @@ def _piped(tables: Sequence[Table], lines: Sequence[str]) -> Iterable[str]:
         indent = "  " if table.title else ""
         for row in rows:
             cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True) if width]
-            yield (indent + (" " * _GAP).join(cells)).rstrip()
+            yield (indent + (" " * GAP).join(cells)).rstrip()
     yield from lines
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    if speak.color():
-        return Console(force_terminal=True, highlight=False, markup=False)
-    return Console(color_system=None, highlight=False, markup=False)
-
-
-def _drawn(tables: Sequence[Table], lines: Sequence[str], width: int) -> list[Text]:
-    from rich.text import Text
-
-    drawn: list[Text] = []
-    for table in tables:
-        if drawn:
-            drawn.append(Text())
-        if table.title:
-            drawn.append(Text(f"{table.title} ({len(table.rows)})", style=table.style))
-        drawn += _draw_rows(table, width)
-    if drawn and lines:
-        drawn.append(Text())
-    return [*drawn, *(Text(line, style="dim") for line in lines)]
-
-
-def _draw_rows(table: Table, width: int) -> list[Text]:
-    from rich.cells import cell_len, set_cell_size
-    from rich.text import Text
-
-    indent = "  " if table.title else ""
-    rows = [tuple(speak.one_line(cell) for cell in row) for row in table.rows]
-    names = tuple(column.name for column in table.columns)
-    shown = [at for at, column in enumerate(table.columns) if not column.note and any(row[at] for row in rows)]
-    natural = {at: max(cell_len(row[at]) for row in (*rows, *([names] if table.header else []))) for at in shown}
-    widths = _fit(natural, table.columns, width - len(indent))
-    drawn = []
-    if table.header and rows:
-        cells = (set_cell_size(names[at], widths[at]) for at in shown)
-        drawn.append(Text((indent + (" " * _GAP).join(cells)).rstrip(), style="dim"))
-    for row in rows:
-        line, rest = Text(indent), list[str]()
-        for at in shown:
-            if at != shown[0]:
-                line.append(" " * _GAP)
-            cell = row[at]
-            if table.columns[at].wraps and at == shown[-1]:
-                cell, *rest = textwrap.wrap(cell, widths[at]) or [""]
-            line.append(_cut(cell, widths[at]), style=table.columns[at].style)
-        line.rstrip()
-        offset = len(indent) + sum(widths[at] + _GAP for at in shown[:-1])
-        drawn += [line, *(Text(" " * offset + more, style=table.columns[shown[-1]].style) for more in rest)]
-        notes = [row[at] for at, column in enumerate(table.columns) if column.note and row[at]]
-        drawn += [Text(f"{indent}  {note}", style="dim") for note in notes]
-    return drawn
-
-
-def _cut(text: str, width: int) -> str:
-    from rich.cells import cell_len, set_cell_size
-
-    return set_cell_size(text, width) if cell_len(text) <= width else set_cell_size(text, width - 1) + "…"
-
-
-def _fit(natural: dict[int, int], columns: Sequence[Column], width: int) -> dict[int, int]:
-    """The width of each column: those that may shrink give way first, the widest most."""
-    widths = dict(natural)
-    room = width - _GAP * max(0, len(widths) - 1)
-    while sum(widths.values()) > room:
-        able = [at for at in widths if (columns[at].shrinks or columns[at].wraps) and widths[at] > _NARROWEST]
-        able = able or [at for at in widths if widths[at] > _NARROWEST]
-        if not able:
-            break
-        widths[max(able, key=lambda at: widths[at])] -= 1
-    return widths

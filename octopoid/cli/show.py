@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import typer
 
-from octopoid import lifecycle, steer, views
-from octopoid.cli import common, reading, render
+from octopoid import details, lifecycle, steer, views
+from octopoid.cli import common, judged, reading, render
 from octopoid.layout import Layout
 from octopoid.model import Item
 from octopoid.states import SATISFYING, State
@@ -24,8 +24,10 @@ def show(word: common.Id, as_json: common.Json = False) -> None:
     item = reading.item(layout, found, task)
     waits = reading.waits(layout, found) if item.state is State.PROVISIONAL else views.Waits()
     view = views.task(item, found.look, common.now(), steer.pauses(layout), waits)
-    entries = tuple(views.entry(one, layout.entry(task, one.number)) for one in found.observer.entries(task))
-    verdicts = tuple(views.verdict(one) for one in item.ledger.verdicts)
+    known = None if view.base or item.task is None else judged.policy(layout)
+    view = view._replace(base=view.base or (known.base if known else None) or None)
+    entries = tuple(details.entry(one, layout.entry(task, one.number)) for one in found.observer.entries(task))
+    verdicts = tuple(details.verdict(one) for one in item.ledger.verdicts)
     body = item.task.body if item.task else reading.raw(item.path)
     if as_json:
         common.emit("show", **views.plain({"task": view, "body": body, "entries": entries, "verdicts": verdicts}))
@@ -73,7 +75,7 @@ def _facts(layout: Layout, item: Item, view: views.TaskView) -> Iterable[tuple[s
     yield "updated", view.updated
 
 
-def _entries(entries: tuple[views.EntryView, ...]) -> render.Table:
+def _entries(entries: tuple[details.EntryView, ...]) -> render.Table:
     columns = (
         render.Column("entry"),
         render.Column("kind"),
@@ -85,20 +87,20 @@ def _entries(entries: tuple[views.EntryView, ...]) -> render.Table:
     return render.Table("entries", columns, rows)
 
 
-def _kind(one: views.EntryView) -> str:
+def _kind(one: details.EntryView) -> str:
     if one.kind == "gate" and one.gate:
         return one.gate
     return f"{one.kind} {one.attempt}" if one.attempt else one.kind
 
 
-def _end(one: views.EntryView) -> str:
+def _end(one: details.EntryView) -> str:
     if one.ended is None:
         return one.text if one.kind not in ("attempt", "gate", "landing", "finish", "block") else one.detail or "open"
     word = one.verdict or one.reason or one.class_ or ""
     return ": ".join(part for part in (word, one.detail or one.text) if part) or "done"
 
 
-def _verdicts(verdicts: tuple[views.VerdictView, ...]) -> render.Table:
+def _verdicts(verdicts: tuple[details.VerdictView, ...]) -> render.Table:
     columns = (
         render.Column("gate"),
         render.Column("verdict"),

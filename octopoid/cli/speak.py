@@ -19,9 +19,9 @@ from octopoid.layout import Layout, find_root
 SCHEMA_VERSION = 1
 
 # Colours and cursor movements (CSI), titles and links (OSC), other escapes; then what is left of control characters,
-# and the marks that turn the direction of text around (a reader must see what is there).
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])")
-_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+# and the marks that turn the direction of text around (a reader must see what is there). Compiled when they are needed.
+_ESCAPES = r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[ -/]*[0-~])"
+_CONTROLS = "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]"
 
 _chosen = {"root": "", "color": "auto"}
 """The global options, set once by the group before the command runs."""
@@ -94,7 +94,7 @@ def clean_text(text: str) -> str:
     """Untrusted text without terminal escapes and control characters; newlines and tabs stay."""
     if text.isprintable():
         return text
-    return _CONTROLS.sub("\ufffd", _ESCAPES.sub("", text.replace("\r\n", "\n")))
+    return re.sub(_CONTROLS, "\ufffd", re.sub(_ESCAPES, "", text.replace("\r\n", "\n")))
 
 
 def one_line(text: str, limit: int = 0) -> str:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from octopoid import clock, lifecycle, scheduler, views
+from octopoid import details, lifecycle, scheduler, views
 from octopoid.cli import common, render
-from octopoid.plans import Guard
 
 cli = typer.Typer()
 
@@ -21,8 +20,8 @@ def why(word: common.Id, as_json: common.Json = False) -> None:
     task = lifecycle.resolve(layout, word)
     found = scheduler.explain(layout, task, common.now())
     if as_json:
-        guards = tuple(map(_guard, found.guards))
-        view = views.WhyView(task, found.headline, found.command or None, guards)
+        guards = tuple(map(details.guard, found.guards))
+        view = details.WhyView(task, found.headline, found.command or None, guards)
         common.emit("why", **views.plain(view))
         return
     common.out(common.one_line(f"{task}: {found.headline}"))
@@ -38,8 +37,3 @@ def why(word: common.Id, as_json: common.Json = False) -> None:
     render.show((render.Table("", columns, rows),))
     if found.command:
         common.next_step(found.command)
-
-
-def _guard(one: Guard) -> views.GuardView:
-    until = clock.iso(one.until) if one.until else None
-    return views.GuardView(one.name, one.ok, one.text, one.command or None, until)

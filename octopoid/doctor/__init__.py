@@ -127,7 +127,7 @@ def _gather(
     try:
         seen = look.Observer(layout).look()
     except OSError as error:
-        path = Path(error.filename) if error.filename else layout.queue
+        path = Path(error.filename) if isinstance(error.filename, str) else layout.queue
         message = f"the queue cannot be looked at: {error.strerror}"
         unread.append(Finding("unreadable", ERROR, message, "ls -ld it: are you its owner?", path))
     policy, problems, last_good = _policy(layout)
@@ -162,7 +162,7 @@ def _safely(check: Check, case: Case) -> list[Finding]:
         found.extend(check(case))
     except (OctopoidError, OSError) as error:
         what = (check.__doc__ or check.__name__).splitlines()[0].rstrip(".")
-        fix = error.hint if isinstance(error, OctopoidError) else "look at what it says"
+        fix = (error.hint if isinstance(error, OctopoidError) else "") or "mend what it says, then look again"
         found.append(Finding("unchecked", WARNING, f"could not be checked: {what} ({error})", fix))
     return found
 

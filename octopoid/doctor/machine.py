@@ -1,4 +1,4 @@
-"""The machine: Python, git, locks, the disk, limits. Nothing here needs a queue but the last three checks."""
+"""The machine: Python, git, locks, the disk, limits. Checks without a Case need no queue."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from octopoid.states import State
 SILENT = 600.0
 """Seconds. A scheduler looks at least once a minute."""
 
-MOVING = 1.0
+MOVING = 0.5
 """Seconds that a move gets to end while we look. It takes milliseconds."""
 
 _TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{12}\Z|\..+\.md\.new\Z")

@@ -16,7 +16,9 @@ def check_worktrees(case: Case) -> Iterator[Finding]:
     """Those that git knows, as far as octopoid made them; then folders that git does not know."""
     known = set()
     for gitdir, top in ours(case.root, case.worktrees):
-        place = top if top.is_dir() else case.worktrees / top.name
+        place = top
+        if case.worktrees / top.name != top and (case.worktrees / top.name).is_dir():
+            place = case.worktrees / top.name  # the repository was moved, or copied
         known.add(os.path.realpath(place))
         yield from _tree(case, gitdir, top, place)
     for name in sorted(store.durable_names(case.worktrees)):
