@@ -113,7 +113,7 @@ class Hands:
     def _close(self, action: Close, at: Moment) -> None:
         item = _item(at, action.task)
         entry = _open(item)
-        if entry.opening.kind == "landing" and item.state is State.PROVISIONAL:
+        if entry.opening.kind == "landing":
             self._landed(item, landing.resume(self.layout, item, entry, at.now), at)
             return
         outcome = closing.close(self.layout, item, entry, at.config, at.now)
@@ -187,7 +187,7 @@ class Hands:
         reuse = None if site.worktree(item.id).exists() else self._take_idle(at)
         started = launching.start_attempt(site, item, action.agent, action.slot, action.base, reuse, at.now)
         self.children.add(started.pid)
-        self.say(f"{item.id}: {action.agent.name} started (attempt {started.number})")
+        self.say(f"{item.id}: {action.agent.name} started (attempt {started.attempt})")
 
     def _site(self, at: Moment) -> launching.Site:
         return launching.Site(self.layout, at.config, self.env)

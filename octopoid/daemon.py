@@ -10,7 +10,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from octopoid import durable, policy, process
@@ -83,7 +82,6 @@ def _loop(scheduler: Scheduler, until_empty: bool, interval: float, progress: Ca
         while True:
             flags.wake.clear()
             flags.edited = False
-            seen = _stamps(scheduler)
             tick = scheduler.tick()
             if progress:
                 progress(tick)
@@ -91,9 +89,7 @@ def _loop(scheduler: Scheduler, until_empty: bool, interval: float, progress: Ca
                 return _leave(scheduler)
             if until_empty and not moves_by_itself(tick.plan):
                 return 6 if tick.look.items or tick.look.problems else 0
-            if tick.acted:
-                seen = _stamps(scheduler)
-            _wait(scheduler, flags, seen, interval, tick)
+            _wait(scheduler, flags, tick, interval)
 
 
 def moves_by_itself(plan: Plan) -> bool:
@@ -101,32 +97,18 @@ def moves_by_itself(plan: Plan) -> bool:
     return bool(plan.actions) or any(decision.waits in MOVES_BY_ITSELF for decision in plan.decisions.values())
 
 
-def _wait(scheduler: Scheduler, flags: Flags, seen: tuple[int, ...], interval: float, tick: Tick) -> None:
-    """Until something changed that we did not change ourselves, something is due, or `interval` seconds passed."""
+def _wait(scheduler: Scheduler, flags: Flags, tick: Tick, interval: float) -> None:
+    """Until something changed after the tick's last look, something is due, or `interval` seconds passed."""
     deadline = time.monotonic() + interval
     if tick.until:
         deadline = min(deadline, time.monotonic() + max(0.0, tick.until - time.time()) + 0.01)
-    pulse = scheduler.surveyor.pulse(tick.look)
     while not flags.leave:
         left = deadline - time.monotonic()
-        if left <= 0 or flags.edited or _stamps(scheduler) != seen:
+        if left <= 0 or flags.edited or scheduler.stamps() != tick.stamps:
             return
-        if not flags.wake.wait(min(left, GLANCE)) and scheduler.surveyor.pulse(tick.look) != pulse:
+        if not flags.wake.wait(min(left, GLANCE)) and scheduler.surveyor.pulse(tick.look) != tick.live:
             return
         flags.wake.clear()
-
-
-def _stamps(scheduler: Scheduler) -> tuple[int, ...]:
-    layout = scheduler.layout
-    paths = (layout.wake, layout.stop_request, layout.pause, layout.agents_yaml, layout.roles, layout.breakers)
-    return (*scheduler.observer.stamps(), *(_time_of(path) for path in paths))
-
-
-def _time_of(path: Path) -> int:
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return 0
 
 
 def _leave(scheduler: Scheduler) -> int:

@@ -56,6 +56,13 @@ def checks_passed_once(ledger: Ledger, key: str) -> bool:
     )
 
 
+def checks_failed_once(ledger: Ledger, key: str) -> bool:
+    """The present candidate failed these checks on some tree: not worth guessing trees for any more."""
+    return any(
+        v.gate == "checks" and not v.yes and v.candidate == ledger.candidate and v.key == key for v in ledger.verdicts
+    )
+
+
 def _note(ledger: Ledger, _entry: Entry) -> Ledger:
     return ledger
 

@@ -133,12 +133,13 @@ def going_on(gitdir: Path) -> str:
 
 def works_on(gitdir: Path, ref: str) -> bool:
     """Is this (detached) worktree rebasing or bisecting `ref`, and will it write or check it out at the end?"""
-    if ref in (line(gitdir / "rebase-merge/head-name"), line(gitdir / "rebase-apply/head-name")):
+    names = os.listdir(gitdir)
+    for name in ("rebase-merge", "rebase-apply"):
+        if name in names and ref == line(gitdir / name / "head-name"):
+            return True
+    if "rebase-merge" in names and ref in line(gitdir / "rebase-merge/update-refs").splitlines():  # --update-refs
         return True
-    if ref in line(gitdir / "rebase-merge/update-refs").splitlines():  # rebase --update-refs
-        return True
-    start = line(gitdir / "BISECT_START")
-    return bool(start) and HEADS + start.removeprefix(HEADS) == ref
+    return "BISECT_START" in names and HEADS + line(gitdir / "BISECT_START").removeprefix(HEADS) == ref
 
 
 def loose_commit(common: Path, commit: str) -> Commit | None:

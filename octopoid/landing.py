@@ -14,6 +14,7 @@ from octopoid.errors import GitError
 from octopoid.layout import Layout
 from octopoid.model import Entry, Item, Opening, Outcome
 from octopoid.plans import Projection
+from octopoid.states import State
 
 WAITS = {
     "dirty": "your checkout has uncommitted changes in files that this work touches: commit or stash them",
@@ -56,7 +57,10 @@ def land(layout: Layout, item: Item, base: str, projection: Projection, now: flo
 
 
 def resume(layout: Layout, item: Item, entry: Entry, now: float) -> Landed:
-    """Go on with a landing that was written down: after a crash, or when the user's checkout is free again."""
+    """Go on with a landing that was written down: after a crash, or when the user's checkout is free again.
+
+    The base decides: what it contains is done, wherever a person moved the file meanwhile.
+    """
     with lifecycle.landing_lock(layout, entry.opening.base):
         return _advance(layout, item, entry, now)
 
@@ -85,9 +89,12 @@ def _advance(layout: Layout, item: Item, entry: Entry, now: float) -> Landed:
     opening = entry.opening
     result = opening.result_sha
     if not _has(layout, opening):
+        if item.state is not State.PROVISIONAL:
+            _give_up(layout, item.id, entry, f"its task went to {item.state.value}", now)
+            return Landed(False)
         moved = merging.advance(layout.root, base=opening.base, old=opening.onto, new=result)
         if not moved.done and moved.waits == "moved":
-            _give_up(layout, item.id, entry, now)
+            _give_up(layout, item.id, entry, f"{opening.base} moved meanwhile", now)
             return Landed(False)
         if not moved.done:
             waits = f"{WAITS.get(moved.waits, moved.waits)}" + (f" ({moved.detail})" if moved.detail else "")
@@ -107,7 +114,7 @@ def _advance(layout: Layout, item: Item, entry: Entry, now: float) -> Landed:
         candidate=opening.candidate,
         summary=_story(item, detail),
         verb="land",
-        leaves="provisional",
+        leaves=item.state.value,
         enters="done",
     )
     lifecycle.settle(layout, item.id, entry.number, outcome, now)
@@ -122,9 +129,9 @@ def _has(layout: Layout, opening: Opening) -> bool:
     return at is not None and at != opening.onto and git.is_ancestor(layout.root, opening.result_sha, at)
 
 
-def _give_up(layout: Layout, task: str, entry: Entry, now: float) -> None:
-    """The base moved: this landing is over, the next one starts from the new base."""
-    outcome = Outcome("landing", "ok", False, "moved", f"{entry.opening.base} moved meanwhile", now)
+def _give_up(layout: Layout, task: str, entry: Entry, why: str, now: float) -> None:
+    """This landing is over; the next one starts from the base as it is then."""
+    outcome = Outcome("landing", "ok", False, "moved", why, now)
     attempts.close(layout, task, entry.number, outcome)
 
 

@@ -47,10 +47,10 @@ class Site(NamedTuple):
 
 
 class Started(NamedTuple):
-    """A supervisor that was started."""
+    """A supervisor that was started, for the `attempt`-th try of its role."""
 
     task: str
-    number: int
+    attempt: int
     pid: int
 
 
@@ -209,7 +209,7 @@ def _start(
     if begun.lock is None:
         raise LostRace(f"{item.id}: its entry is not locked")
     env = _environment(site, item, opening, begun.path, named)
-    return Started(item.id, begun.number, process.start_runner(str(begun.path), env=env, lock_fd=begun.lock))
+    return Started(item.id, opening.attempt, process.start_runner(str(begun.path), env=env, lock_fd=begun.lock))
 
 
 def _prompt(site: Site, item: Item, opening: Opening, entry: Path) -> Path:

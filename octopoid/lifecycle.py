@@ -30,6 +30,14 @@ _REASONS = {
 }
 
 
+Check = Callable[[], None]
+"""Called once the landing lock is held, before anything else; raises where the verb must not be done."""
+
+
+def _no_check() -> None:
+    """Nothing stands against it."""
+
+
 def enqueue(layout: Layout, task: str, data: bytes, now: float, by: str = "person") -> Path:
     """Put a new task into `incoming`; durable when this returns. Raises Conflict when the id is taken."""
     path = store.add(layout, task, data, mtime=now - store.SETTLE)
@@ -98,9 +106,10 @@ def approve(layout: Layout, task: str, ledger: Ledger, text: str, now: float) ->
     steer.wake(layout)
 
 
-def reject(layout: Layout, task: str, base: str, text: str, now: float) -> None:
+def reject(layout: Layout, task: str, base: str, text: str, now: float, check: Check = _no_check) -> None:
     """A person's no about the present candidate: back to `incoming` with the reason; budgets start anew."""
     with landing_lock(layout, base):
+        check()
         state, ledger = _where(layout, task)[0], ledger_of(layout, task)
         if state is not State.PROVISIONAL or not ledger.candidate:
             raise Conflict(f"{task} is in {state.value}: there is no candidate to reject", f"octopoid why {task}")
@@ -108,13 +117,14 @@ def reject(layout: Layout, task: str, base: str, text: str, now: float) -> None:
         _person_move(layout, task, opening, "reject", state, text, now, feedback=text)
 
 
-def release(layout: Layout, task: str, base: str, text: str, now: float) -> None:
+def release(layout: Layout, task: str, base: str, text: str, now: float, check: Check = _no_check) -> None:
     """A person's `retry`: back to `incoming` with a new budget.
 
     In `incoming` only the budget and the backoff start anew. A running attempt is ended by the scheduler, which finds
     its task in `incoming`.
     """
     with landing_lock(layout, base):
+        check()
         state = _where(layout, task)[0]
         opening = Opening("release", now, by="person", text=text, to="incoming")
         if state is State.INCOMING:
@@ -147,9 +157,10 @@ def reopen(layout: Layout, task: str, text: str, now: float) -> None:
     )
 
 
-def cancel(layout: Layout, task: str, base: str, now: float) -> State:
+def cancel(layout: Layout, task: str, base: str, now: float, check: Check = _no_check) -> State:
     """Off to `archive/cancelled`; one rename. The caller ends the attempt. Returns the folder it left."""
     with landing_lock(layout, base):
+        check()
         state, _ = _where(layout, task)
         if state not in TRANSITIONS["cancel"].leaves:
             raise Conflict(f"{task} is in {state.value}", _way_back(task, state))

@@ -89,7 +89,7 @@ class Observer:
 
     def stamps(self) -> tuple[int, ...]:
         """The folders' times of change in ns: equal as long as no file came, went or was replaced."""
-        return (*(_stamp(self.layout.folder(state)) for state in State), _stamp(self.layout.moving))
+        return (*(time_of(self.layout.folder(state)) for state in State), time_of(self.layout.moving))
 
     def ledger(self, task: str) -> Ledger:
         """The fold of the entries of `task`; unreadable evidence gives a ledger that says so and lets nothing pass."""
@@ -140,10 +140,11 @@ class Observer:
         return (kept[1] if isinstance(kept[1], Task) else None), kept[2]
 
 
-def _stamp(folder: Path) -> int:
+def time_of(path: Path) -> int:
+    """When a file or folder changed (ns), 0 when it is not there."""
     try:
-        return folder.stat().st_mtime_ns
-    except FileNotFoundError:
+        return path.stat().st_mtime_ns
+    except OSError:
         return 0
 
 

@@ -232,12 +232,13 @@ def _fast_forward(root: Path, base: str, old: str, new: str, places: list[Path])
 
 
 def _refusal(root: Path, base: str, old: str, answer: git.Answer, place: Path | None = None) -> Advance:
-    """Why git did not move the base: from what is there now, not from its prose."""
+    """Why git did not move the base: from what is there now, and from names of files, not from its prose."""
     said = answer.err.strip()
     now = git.branch_sha(root, base)
     if now != old:
         return Advance(False, "moved", f"{base} is at {(now or 'nothing')[:12]}, not at {old[:12]}")
-    if (common_dir(root) / f"{head_ref(base)}.lock").exists():
+    lock = common_dir(root) / f"{head_ref(base)}.lock"
+    if lock.exists() or "index.lock'" in said or f"{base}.lock'" in said:  # held then; it may be free by now
         return Advance(False, "lock", said)
     if place is None:
         return Advance(False, "refused", said)

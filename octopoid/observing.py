@@ -40,7 +40,7 @@ class Surveyor:
             usd_today = self._spent_today(config, now)
         except Invalid as error:
             closed = closed or error.message
-        live = {item.id: self.live(item.id, item.ledger.open) for item in look.items if item.ledger.open is not None}
+        live = self.pulse(look)
         bases = self._projector.bases(look.items, config)
         return Snapshot(
             items=look.items,
@@ -63,9 +63,9 @@ class Surveyor:
         held = locks.is_held(self.layout.entry(task, entry.number) / "lock")
         return closing.liveness(self.layout, task, entry, held)
 
-    def pulse(self, look: Look) -> tuple[Live, ...]:
+    def pulse(self, look: Look) -> dict[str, Live]:
         """What the kernel says about everything open: a supervisor that was killed tells nobody."""
-        return tuple(self.live(item.id, item.ledger.open) for item in look.items if item.ledger.open is not None)
+        return {item.id: self.live(item.id, item.ledger.open) for item in look.items if item.ledger.open is not None}
 
     def running(self, look: Look) -> list[tuple[str, Entry]]:
         """The open entries in which somebody is at work."""

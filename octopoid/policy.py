@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from octopoid import gates
-from octopoid.fold import candidate_verdict
+from octopoid.fold import candidate_verdict, checks_failed_once
 from octopoid.guards import (
     Load,
     Scene,
@@ -122,7 +122,8 @@ def explain(item: Item, scene: Scene) -> tuple[Guard, ...]:
     passed = [Guard(f"gate {gate}", True, "said yes") for gate in answered]
     if not waiting:
         return tuple(passed)
-    asked = Guard(f"gate {waiting[0]}", False, "did not say yes yet")
+    command = f"octopoid approve {item.id}" if waiting[0] == "human" else ""
+    asked = Guard(f"gate {waiting[0]}", False, "did not say yes yet", command)
     if waiting[0] in ("human", "checks"):
         return (*passed, asked)
     return (*passed, *before_review(waiting[0], item, scene), asked)
@@ -271,8 +272,8 @@ def _checks(item: Item, flow: Flow, scene: Scene) -> Decision:
     verdict = gates.exact_verdict(item, checks, projection)
     if verdict is not None and verdict.yes:
         return _turn("verified; waits for the task that lands before it")
-    if verdict is not None and projection.ahead:
-        return _turn("its checks failed on top of the task that lands before it")
+    if projection.ahead and checks_failed_once(item.ledger, gates.checks_key(checks)):
+        return _turn("its checks failed on a tree that may not land; waits for the task that lands before it")
     if verdict is not None:
         detail = "the checks failed on exactly this tree"
         return Decision(Refuse(item.id, "checks", detail, verdict.feedback, projection.tree))

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from octopoid import config, durable
+from octopoid import config, durable, git
 from octopoid.errors import Invalid
 from octopoid.layout import Layout
 from octopoid.settings import Config
@@ -33,7 +33,7 @@ class Policy:
             return self._config
         self._seen = seen
         try:
-            fresh = config.load(self.layout.home)
+            fresh = _based(config.load(self.layout.home), self.layout)
         except Invalid as error:
             self._config = self._fall_back(error)
             return self._config
@@ -51,7 +51,7 @@ class Policy:
         problems = "\n".join(str(problem) for problem in error.problems) or error.message
         good = self._config
         if good is None and (self.layout.last_good / "agents.yaml").exists():
-            good = config.load(self.layout.last_good)
+            good = _based(config.load(self.layout.last_good), self.layout)
         if good is None:
             raise error
         if problems != self.problem:
@@ -60,6 +60,11 @@ class Policy:
                 durable.write(self.layout.last_good / PROBLEM, problems.encode(), sync=False)
         self.problem = problems
         return good
+
+
+def _based(policy: Config, layout: Layout) -> Config:
+    """Without `base:` in the policy the branch that the user's checkout is on is meant, as in `octopoid init`."""
+    return policy if policy.base else policy._replace(base=git.default_branch(layout.root) or "")
 
 
 def _keep(layout: Layout) -> None:

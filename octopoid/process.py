@@ -230,9 +230,8 @@ def start_time(pid: int) -> int | None:
 
 def is_alive(pid: int, started: int | None) -> bool:
     """Is that process still at work? A zombie is not: in a container PID 1 may never reap it."""
-    if start_time(pid) != started:
-        return False
-    return not _PROC or _stat(pid)[:1] != [b"Z"]
+    found = _process(pid)
+    return found is not None and found.start == started
 
 
 def boot_id() -> str:
@@ -311,9 +310,9 @@ def end_marked(entry: str, grace: float = 0) -> bool:
 
     def find() -> dict[int, Process]:
         found = marked_processes(entry)
-        table = processes()
-        if agent in table and table[agent].start == started:
-            found[agent] = table[agent]
+        if agent and (one := _process(agent)) and one.start == started:
+            found[agent] = one
+        table = processes() if found else {}  # the usual answer is nobody: half the price for it
         for root in tuple(found):
             found.update(family(root, table))
         found.pop(os.getpid(), None)
@@ -354,7 +353,7 @@ def end(
             return True
         groups |= {process.group for process in found.values()}
         _kill(found, groups - {0, os.getpgrp()})
-        pause(0.002)
+        pause(0.002 if found else 0.0005)
         found = find()
     return False
 

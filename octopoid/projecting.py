@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from octopoid import gates, git, merging
 from octopoid.errors import GitError
-from octopoid.fold import checks_verdict
+from octopoid.fold import checks_failed_once, checks_verdict
 from octopoid.layout import Layout
 from octopoid.model import Item
 from octopoid.plans import Base, Projection
@@ -62,7 +62,7 @@ class Projector:
             return True
         key = gates.checks_key(gates.checks_for(item, flow, config))
         verdict = checks_verdict(item.ledger, projection.tree, key)
-        return verdict is not None and not verdict.yes
+        return not verdict.yes if verdict is not None else checks_failed_once(item.ledger, key)
 
     def _base(self, name: str, judged: bool) -> Base:
         try:

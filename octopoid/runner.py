@@ -3,9 +3,9 @@
 Started by `process.start_runner`; reads `steps.json`, writes `pid`, `output.log` and, last, `exit.json`. It needs
 nobody: the scheduler may die meanwhile. SIGTERM, SIGINT and SIGHUP mean stop.
 
-- A step runs only if all before it ended with status 0, unless it is `always`, and not at all where the file that
-  `unless` names is there; the file `stamp` is made when it ended with 0 (setup: once per worktree). After a stop by signal nothing more
-  runs, also no `always` step: somebody waits for the runner to leave.
+- A step runs only if all before it succeeded (ended by themselves, with status 0), unless it is `always`; and not at
+  all where the file that `unless` names is there. The file `stamp` is made when it has succeeded (setup: once per
+  worktree). After a stop by signal nothing more runs, also no `always` step: somebody waits for the runner to leave.
 - A step is over when its own process has ended; what it left behind gets SIGTERM, a second, SIGKILL. A step that is
   ended (timeout, silence, stop) gets SIGTERM for its whole tree, `grace` seconds, SIGKILL. The next step starts when
   nobody is left.
@@ -17,7 +17,7 @@ nobody: the scheduler may die meanwhile. SIGTERM, SIGINT and SIGHUP mean stop.
 """
 
 # pathlib and contextlib would cost each start 8 and 5 ms:
-# ruff: noqa: PTH100, PTH108, PTH118, PTH123, SIM105
+# ruff: noqa: PTH100, PTH108, PTH110, PTH118, PTH123, SIM105
 from __future__ import annotations
 
 import errno
@@ -87,12 +87,12 @@ class Supervisor:
         for step in steps:
             if step.get("unless") and os.path.exists(step["unless"]):
                 continue
-            if all(each["status"] == 0 for each in done) or step.get("always"):
+            if all(map(_succeeded, done)) or step.get("always"):
                 if self.stopping:
                     skipped = True
                     break
                 done.append(self._run_step(step))
-                if done[-1]["status"] == 0 and step.get("stamp"):
+                if step.get("stamp") and _succeeded(done[-1]):
                     _touch(step["stamp"])
         stopped = self.stopping and (skipped or any(each["ended_by"] == "stop" for each in done))
         return {"ended": time.time(), "stopped": stopped, "steps": done}
@@ -331,6 +331,11 @@ class _Limits:
         if not idle:
             self.sign, self.half = now, None
         return idle
+
+
+def _succeeded(record: dict[str, Any]) -> bool:
+    # not the status alone: a program that we ended may say 0 (Claude Code 2.1.197 does)
+    return (record["ended_by"], record["status"]) == ("exit", 0)
 
 
 def _call(step: Step, source: int, log: int) -> NoReturn:

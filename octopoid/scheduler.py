@@ -11,9 +11,9 @@ from octopoid.applying import Hands, Moment
 from octopoid.guards import Scene, load_of
 from octopoid.housekeeping import Housekeeper
 from octopoid.layout import Layout
-from octopoid.look import Look, Observer
+from octopoid.look import Look, Observer, time_of
 from octopoid.observing import Surveyor
-from octopoid.plans import Guard, Plan
+from octopoid.plans import Guard, Live, Plan
 from octopoid.policyfile import Policy
 
 PASSES = 100
@@ -21,12 +21,18 @@ PASSES = 100
 
 
 class Tick(NamedTuple):
-    """What a tick did, and the plan that was left. `until`: when it is worth looking again though nothing changes."""
+    """What a tick did, and the plan that was left with nothing to do.
+
+    `until`: when it is worth looking again though nothing changes. `stamps`, `live`: what the last look saw of the
+    folders and of what runs; whatever differs from them happened later.
+    """
 
     plan: Plan
     look: Look
     acted: int
     until: float
+    stamps: tuple[int, ...]
+    live: Mapping[str, Live]
 
 
 class Explanation(NamedTuple):
@@ -56,10 +62,10 @@ class Scheduler:
         hands, acted = self.hands, 0
         hands.children -= process.reap(hands.children)
         config = self.policy.current()
-        look = self.observer.look()
-        self.housekeeper.tidy(look, now())
-        for turn in range(PASSES):
-            look = look if turn == 0 else self.observer.look()
+        self.housekeeper.tidy(self.observer.look(), now())
+        for _ in range(PASSES):
+            stamps = self.stamps()
+            look = self.observer.look()
             snapshot = self.surveyor.snapshot(look, config, hands.landing_retry, self.closed, now())
             plan = policy.plan(snapshot, config, now())
             due = [action for action in plan.actions if hands.may(action, now())]
@@ -71,7 +77,13 @@ class Scheduler:
         hands.children |= self.housekeeper.notify(plan, config, self.env)
         durable.write(self.layout.last_tick, clock.iso(now()).encode() + b"\n", sync=False)
         times = [one for one in (policy.next_time(plan), hands.wait_until(now())) if one]
-        return Tick(plan, look, acted, min(times, default=0.0))
+        return Tick(plan, look, acted, min(times, default=0.0), stamps, snapshot.live)
+
+    def stamps(self) -> tuple[int, ...]:
+        """Times of change (ns) of everything whose change is worth a tick; taken in some 30 µs."""
+        layout = self.layout
+        paths = (layout.wake, layout.stop_request, layout.pause, layout.agents_yaml, layout.roles, layout.breakers)
+        return (*self.observer.stamps(), *(time_of(path) for path in paths))
 
     def end_all(self, why: str) -> int:
         """Ask every running attempt to end; how many there are."""

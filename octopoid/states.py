@@ -58,7 +58,9 @@ TRANSITIONS: dict[str, Move] = dict(
         _row("advance", (State.CLAIMED,), State.INCOMING),
         _row("retry", (State.CLAIMED,), State.INCOMING),
         _row("reject", (State.PROVISIONAL,), State.INCOMING),
-        _row("land", (State.PROVISIONAL,), State.DONE),
+        # A landing that a kill cut short may find that a person's `mv` took its task elsewhere: the base decides, and what
+        # landed is done (DESIGN §4).
+        _row("land", (*_QUEUED, State.BLOCKED), State.DONE),
         _row("finish", (State.PROVISIONAL,), State.DONE),
         _row("block", _QUEUED, State.BLOCKED),
         # A person's `retry` also sends back what is claimed or provisional (DESIGN §4: "reject, cancel and retry of a

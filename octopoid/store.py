@@ -127,7 +127,7 @@ def add(layout: Layout, task: str, data: bytes, mtime: float | None = None) -> P
     if find(layout, task) is not None:
         raise Conflict(f"there is a task {task} already")
     path = layout.task_file(State.INCOMING, task)
-    temporary = path.with_name(f".{path.name}.new")
+    temporary = path.with_name(f".tmp-{os.urandom(6).hex()}")
     try:
         with temporary.open("xb") as file:
             file.write(data)

@@ -243,9 +243,11 @@ def _repositories(place: Path) -> list[str]:
 def _outcome(path: Path) -> str:
     """What the agent says of itself; `results` reads that strictly, here only a refusal to go on matters."""
     try:
+        if not stat.S_ISREG(path.lstat().st_mode):  # to open a pipe would be to wait for ever
+            return ""
         with path.open("rb") as file:
             said = json.loads(file.read(1 << 20))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return ""
     return str(said.get("outcome", "")) if isinstance(said, dict) else ""
 

@@ -15,7 +15,7 @@ from octopoid.errors import Contained, GitError
 from octopoid.gitfiles import MARK, common_dir, git_dir, is_sha, line, sites
 
 # What MARK holds. HALF: this worktree is being moved or removed; whoever finds it so may throw it away.
-_WHOLE, _HALF = b"whole\n", b"half\n"
+_WHOLE, _HALF = "whole", "half"
 # Post-checkout hooks run when a worktree is made, as by hand, but not each time we put a commit there for checks.
 _NO_HOOKS = ("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false")
 # What a killed or unfinished git leaves in a worktree's git directory.
@@ -36,7 +36,7 @@ def say(text: str) -> None:
 
 def site(root: Path, place: Path) -> Path:
     """The git directory of our worktree at `place`, proven by files alone. Raises Contained."""
-    common, real = common_dir(root), os.path.realpath(place.parent) + f"/{place.name}"
+    common = common_dir(root)
 
     def no(why: str) -> Contained:
         return Contained(f"{place} is not a worktree of {root}: {why}")
@@ -53,7 +53,7 @@ def site(root: Path, place: Path) -> Path:
         raise no(f"its .git file leads to {gitdir}")
     if os.path.realpath(gitdir / line(gitdir / "commondir")) != str(common):
         raise no(f"{gitdir} belongs to another repository")
-    if os.path.realpath(gitdir / line(gitdir / "gitdir")) != f"{real}/.git":
+    if os.path.realpath(gitdir / line(gitdir / "gitdir")) != f"{_real(place)}/.git":
         raise no(f"{gitdir} belongs to {line(gitdir / 'gitdir')}")
     return gitdir
 
@@ -87,12 +87,12 @@ def mend(root: Path, place: Path) -> bool:
         return False
 
     def fits(gitdir: Path, top: Path) -> bool:
-        return (gitdir / MARK).exists() and (top == place or (top.name == place.name and not top.exists()))
+        return (gitdir / MARK).exists() and (str(top) == _real(place) or (top.name == place.name and not top.exists()))
 
     known = [gitdir for gitdir, top in sites(root) if fits(gitdir, top)]
     if len(known) != 1:
         return False
-    durable.write(known[0] / "gitdir", os.fsencode(f"{dotgit}\n"))
+    durable.write(known[0] / "gitdir", os.fsencode(f"{_real(place)}/.git\n"))
     durable.write(dotgit, os.fsencode(f"gitdir: {known[0]}\n"))
     say(f"octopoid: mended the link between {place} and {known[0]}")
     return True
@@ -158,17 +158,28 @@ def keep(root: Path, place: Path, base_sha: str) -> bool:
     if left:
         say(f"octopoid: {place} was on {left}; its HEAD is detached now")
     if not marked:  # killed between `worktree add` and the mark
-        durable.write(gitdir / MARK, _WHOLE)
+        _mark(gitdir, _WHOLE)
     return True
 
 
+def _mark(gitdir: Path, text: str, sync: bool = True) -> None:
+    durable.write(gitdir / MARK, f"{text}\n".encode(), sync=sync)
+
+
 def _half_made(gitdir: Path) -> bool:
-    return line(gitdir / MARK) == _HALF.decode().strip() or line(gitdir / "locked") == "initializing"
+    if line(gitdir / "locked") == "initializing":  # git was killed in `worktree add`
+        return True
+    return (gitdir / MARK).exists() and line(gitdir / MARK) != _WHOLE
+
+
+def _real(place: Path) -> str:
+    """The path of a worktree as git writes it down; `place` itself must not be a link."""
+    return f"{os.path.realpath(place.parent)}/{place.name}"
 
 
 def _registered(root: Path, place: Path) -> list[Path]:
     """The git directories (none or one, as a rule) that claim `place`."""
-    return [gitdir for gitdir, top in sites(root) if top == place and gitdir != common_dir(root)]
+    return [gitdir for gitdir, top in sites(root) if str(top) == _real(place) and gitdir != common_dir(root)]
 
 
 def make_room(root: Path, place: Path) -> str:
@@ -186,7 +197,7 @@ def make_room(root: Path, place: Path) -> str:
         place.rename(aside)
         say(f"octopoid: {place} is no worktree of ours; it was set aside as {aside}")
         if (aside / ".git").is_file() and git_dir(aside) in known:
-            durable.write(git_dir(aside) / "gitdir", os.fsencode(f"{aside}/.git\n"))
+            durable.write(git_dir(aside) / "gitdir", os.fsencode(f"{_real(aside)}/.git\n"))
             known.remove(git_dir(aside))
     for gitdir in known:
         last = line(gitdir / "HEAD")
@@ -202,17 +213,17 @@ def take_over(root: Path, place: Path, old: Path, start: str) -> bool:
     try:
         gitdir = site(root, old)
         private = [name for name in ("config.worktree", "locked", "modules") if (gitdir / name).exists()]
-        if private or line(gitdir / MARK) != _WHOLE.decode().strip():
+        if private or line(gitdir / MARK) != _WHOLE:
             say(f"octopoid: {old} is not reused: {' '.join(private) or 'it is not whole'}")
             return False
-        durable.write(gitdir / MARK, _HALF, sync=False)
+        _mark(gitdir, _HALF, sync=False)
         place.parent.mkdir(parents=True, exist_ok=True)
         # What `git worktree move` does in 6 ms, as gitrepository-layout(5) allows: the folder, then the file naming it
         old.rename(place)
-        durable.write(gitdir / "gitdir", os.fsencode(f"{os.path.realpath(place)}/.git\n"), sync=False)
+        durable.write(gitdir / "gitdir", os.fsencode(f"{_real(place)}/.git\n"), sync=False)
         ask(root, place)
         put(root, place, start, clean=True)
-        durable.write(gitdir / MARK, _WHOLE)
+        _mark(gitdir, _WHOLE)
     except (Contained, GitError, OSError) as error:
         say(f"octopoid: {old} is not reused: {error}")
         make_room(root, place)
@@ -221,6 +232,7 @@ def take_over(root: Path, place: Path, old: Path, start: str) -> bool:
 
 
 def add(root: Path, place: Path, start: str) -> None:
+    """Make a new worktree at `place`, detached at `start`. Raises GitError."""
     place.parent.mkdir(parents=True, exist_ok=True)
     argv = ("worktree", "add", "--quiet", "--detach", "--force", "--", str(place), start)
     answer = git.run(root, *argv, ok=tuple(range(256)), show=True)
@@ -232,7 +244,7 @@ def add(root: Path, place: Path, start: str) -> None:
         raise GitError(argv, answer.status, "")
     if answer.status:
         say(f"octopoid: a post-checkout hook said no (exit status {answer.status}); the worktree is whole")
-    durable.write(gitdir / MARK, _WHOLE)
+    _mark(gitdir, _WHOLE)
 
 
 def put(root: Path, place: Path, commit: str, clean: bool) -> None:
@@ -248,8 +260,11 @@ def put(root: Path, place: Path, commit: str, clean: bool) -> None:
     if _hides(root, place, gitdir):
         (gitdir / "index").unlink()
     argv = (*_NO_HOOKS, "checkout", "--quiet", "--force", "--detach", commit, "--")
-    if git.run(place, *argv, ok=(0, 1, 128)).status:
-        (gitdir / "index").unlink(missing_ok=True)  # torn by a power cut, or of a version that this git cannot read
+    answer = git.run(place, *argv, ok=(0, 1, 128))
+    if answer.status:
+        if git.run(place, *_NO_HOOKS, "ls-files", "-z", ok=(0, 128)).status == 0:
+            raise GitError(argv[4:], answer.status, answer.err)
+        (gitdir / "index").unlink()  # torn by a power cut, or of a version that this git cannot read
         git.run(place, *argv)
     if clean:
         _clean(place)
@@ -272,7 +287,7 @@ def _hides(root: Path, place: Path, gitdir: Path) -> bool:
 
 
 def _clean(place: Path) -> None:
-    """Remove what is untracked and not ignored, repositories inside included. Status 0 of `git clean`: all of it is gone."""
+    """Remove what is untracked and not ignored, repositories inside included. `git clean` ends with 0: all is gone."""
     for _ in range(3):
         if git.run(place, *_NO_HOOKS, "clean", "-ffdq", ok=(0, 1)).status == 0:
             return
@@ -313,7 +328,7 @@ def remove(root: Path, worktree: Path) -> None:
     if any(not (gitdir / MARK).exists() and not _half_made(gitdir) for gitdir in known):
         raise Contained(f"{worktree} is a worktree that octopoid did not make")
     for gitdir in known:
-        durable.write(gitdir / MARK, _HALF)  # killed in the middle, it is not taken for whole
+        _mark(gitdir, _HALF)  # killed in the middle, it is not taken for whole
     delete(worktree)
     for gitdir in known:
         delete(gitdir)

@@ -783,6 +783,11 @@ def test_the_reference_is_what_the_help_says() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_doctor_prints_what_its_schema_says(queue: Repo) -> None:
+    drop(queue, "broken", "---\npriorty: P1\n---\n")
+    assert valid("doctor", queue.octopoid("doctor", "--json", ok=(0, 1)).json())["findings"]
+
+
 def test_views_and_schemas_agree(queue: Repo) -> None:
     drop(queue, "first", "# First\n")
     task = queue.octopoid("list", "--json").json()["tasks"][0]

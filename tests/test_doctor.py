@@ -294,7 +294,7 @@ def test_a_queue_that_cannot_be_listed(repo: Repo) -> None:
     repo.layout.folder(State.BLOCKED).write_text("a file", encoding="utf-8")
     (repo.layout.home / ".gitignore").unlink()
     before = snapshot(repo)
-    assert doctor(repo).codes() == {"unreadable", "folder-missing", "gitignore"}
+    assert doctor(repo).codes() == {"unreadable", "folder-missing", "gitignore", "unchecked"}
     env = {"OCTOPOID_ATTEMPT_DIR": str(repo.root.parent / "nowhere")}
     assert repo.octopoid("doctor", "--fix", env=env, ok=[5]).status == 5  # an agent mends nothing
     assert changed(before, snapshot(repo)) == set()

@@ -85,7 +85,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if mount is None or subprocess.run(argv, capture_output=True, check=False).returncode:
         pytest.skip("only root can mount a small disk; the limit on file sizes is tested without")
     yield place
-    subprocess.run(["umount", str(place)], check=True)
+    subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 def test_a_full_disk_leaves_the_old_content(small_disk: Path) -> None:

@@ -229,6 +229,7 @@ def test_a_zombie_is_not_living(children: list[int]) -> None:
     eventually(lambda: gone(pid))
     assert Path(f"/proc/{pid}").exists()  # not collected yet
     assert pid not in process.descendants(os.getpid())
+    assert not process.is_alive(pid, process.start_time(pid))
 
 
 def test_a_program_whose_first_thread_ended_is_living(children: list[int]) -> None:
@@ -258,6 +259,9 @@ def test_identity(children: list[int]) -> None:
     assert started
     assert started == process.start_time(pid)
     assert process.start_time(2**22 + 1) is None
+    assert process.is_alive(pid, started)
+    assert not process.is_alive(pid, started + 1)
+    assert not process.is_alive(2**22 + 1, None)
     assert len(process.boot_id()) == 36
 
 

@@ -156,6 +156,24 @@ def test_a_step_ended_by_a_signal_of_its_own(tmp_path: Path) -> None:
     assert brief(steps) == [("agent", "exit", None, signal.SIGKILL)]
 
 
+def test_a_step_that_is_needed_once(tmp_path: Path) -> None:
+    """`setup`: not again where its stamp is, and no stamp where it failed."""
+    stamp = str(tmp_path / "stamp")
+    once = {"name": "setup", "unless": stamp, "stamp": stamp}
+    for number, (script, names) in enumerate(
+        [("exit 3", ["setup"]), ("true", ["setup", "agent"]), ("exit 3", ["agent"])]
+    ):
+        _, steps = run(tmp_path, shell(script, **once), shell("true"), name=f"{number:03d}")
+        assert [each["name"] for each in steps] == names
+
+
+def test_an_environment_for_one_step(tmp_path: Path) -> None:
+    """The agent's key is for the agent, not for the checks and hooks beside it."""
+    show = "echo $KEY $NAME $OCTOPOID_ATTEMPT_DIR"
+    done, steps = run(tmp_path, shell(show, env={"KEY": "secret"}), shell(show), env={"NAME": "both"})
+    assert [done.log(each) for each in steps] == [f"secret both {done.entry}\n", f"both {done.entry}\n"]
+
+
 def test_no_steps_is_a_record_too(tmp_path: Path) -> None:
     assert run(tmp_path)[1] == []
 
@@ -289,8 +307,10 @@ def test_a_step_that_takes_too_long(tmp_path: Path) -> None:
 
 def test_an_agent_that_ends_well_after_sigterm_still_timed_out(tmp_path: Path) -> None:
     """Claude 2.1.197 says 0 and "success" when its tool was ended (AGENT_CLIS 4): remember that it was us."""
-    _, steps = run(tmp_path, shell("trap 'exit 0' TERM; while :; do sleep 0.05; done", timeout=0.3), shell("true"))
-    assert brief(steps) == [("agent", "timeout", 0, None), ("agent", "exit", 0, None)]
+    obliging = shell("trap 'exit 0' TERM; while :; do sleep 0.05; done", timeout=0.3, stamp=str(tmp_path / "stamp"))
+    _, steps = run(tmp_path, obliging, shell("echo never", name="commit"), step("true", name="restore", always=True))
+    assert brief(steps) == [("agent", "timeout", 0, None), ("restore", "exit", 0, None)]
+    assert not (tmp_path / "stamp").exists()
 
 
 def test_silence_ends_a_step_that_does_nothing(tmp_path: Path) -> None:
@@ -672,4 +692,4 @@ def test_a_full_disk_does_not_lose_the_record(tmp_path: Path) -> None:
         assert record["steps"][0]["log_end"] > 900_000
         assert not locks.is_held(started.entry / "lock")
     finally:
-        subprocess.run(["umount", str(disk)], check=True)
+        subprocess.run(["umount", "-l", str(disk)], check=True)  # -l: a failing test may leave somebody in it

@@ -9,6 +9,7 @@ import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -137,10 +138,10 @@ def test_a_program_with_a_dollar_is_no_variable() -> None:
 
 @pytest.mark.parametrize("kind", [service.unit, service.plist, service.cron_line])
 @pytest.mark.parametrize("bad", ["/a\nb", "/a\0b", "/a\x1b", "/a\udc80b"])
-def test_what_cannot_be_written_is_refused(kind: object, bad: str) -> None:
+def test_what_cannot_be_written_is_refused(kind: Callable[[Job], object], bad: str) -> None:
     for broken in (job(bad), job(path=bad), job(command=(bad,))):
         with pytest.raises(UsageError):
-            kind(broken)  # type: ignore[operator]
+            kind(broken)
 
 
 @pytest.mark.parametrize("bad", ["/ends in \\", "/ends in a blank "])

@@ -18,7 +18,7 @@ OLD = NOW - 1000
 
 def item(task: str = "one", state: State = State.INCOMING, ledger: Ledger = Ledger(), **fields: object) -> Item:
     path = Path(f"/r/.octopoid/queue/{state.value}/{task}.md")
-    return Item(task, state, path, OLD, Task(task, f"Title of {task}", **fields), None, ledger)  # type: ignore[arg-type]
+    return Item(task, state, path, OLD, Task(task, f"Title of {task}", **fields), None, ledger)  # type: ignore[arg-type]  # fields of many types
 
 
 def look(*items: Item, problems: tuple[Problem, ...] = (), **others: State) -> Look:
@@ -26,13 +26,13 @@ def look(*items: Item, problems: tuple[Problem, ...] = (), **others: State) -> L
 
 
 def opened(kind: str = "attempt", waits: str = "", **opening: object) -> Ledger:
-    entry = Entry(1, Opening(kind, OLD, **opening), started=True, waits=waits)  # type: ignore[arg-type]
+    entry = Entry(1, Opening(kind, OLD, **opening), started=True, waits=waits)  # type: ignore[arg-type]  # fields of many types
     return Ledger(open=entry, last=entry, tries={"implementer": 2})
 
 
 def ended(at: float, **fields: object) -> Ledger:
     outcome = Outcome("block", "", False, "", "", at)
-    return Ledger(last=Entry(1, Opening("block", at), outcome=outcome), **fields)  # type: ignore[arg-type]
+    return Ledger(last=Entry(1, Opening("block", at), outcome=outcome), **fields)  # type: ignore[arg-type]  # fields of many types
 
 
 INCOMING = (

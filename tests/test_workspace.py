@@ -155,6 +155,18 @@ def test_rework_begins_where_the_last_attempt_ended(ready: Place) -> None:
     assert (ready.path / "half.txt").exists() and not (ready.gitdir / "index.lock").exists()
 
 
+def test_a_root_behind_a_link_is_the_same_root(repo: Repo, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(repo.root)
+    place, second = Place(Repo(link, repo.env), "t"), Place(Repo(link, repo.env), "u")
+    assert place.prepare() == OK and place.prepare() == OK and place.facts["how"] == "kept"
+    (place.path / ".git").unlink()
+    assert place.prepare() == OK and place.facts["how"] == "kept"
+    assert second.prepare(place) == OK and second.facts["how"] == "reused"
+    worktrees.remove(link, second.path)
+    assert len(ours.worktrees(repo.root)) == 1
+
+
 @pytest.mark.parametrize("name", ["a b", "ä\nö", "-dash"])
 def test_odd_paths_are_paths(tmp_path: Path, repo: Repo, name: str) -> None:
     folder = tmp_path / name
@@ -510,6 +522,15 @@ def test_any_other_word_does_not_stop_the_commit(ready: Place, said: str) -> Non
     assert ready.collect() == OK and ready.facts["committed"]
 
 
+def test_a_result_that_is_no_file_is_no_word(ready: Place) -> None:
+    os.mkfifo(ready.result)
+    ready.write("whole.txt")
+    assert ready.collect() == OK and ready.facts["committed"]
+    ready.result.unlink()
+    ready.result.write_text("[" * 100_000)
+    assert ready.collect() == OK
+
+
 def test_without_leave_nothing_is_committed(ready: Place) -> None:
     ready.write("half.txt")
     assert ready.collect(commit=False) == OK
@@ -738,7 +759,9 @@ def test_droppings_may_stay(ready: Place) -> None:
 
 
 def test_a_commit_that_is_not_there_is_trouble(ready: Place) -> None:
+    head = ready.commit("one.txt")
     assert ready.check_out("0" * 40) == TROUBLE
+    assert ready.proven_clean(head)
 
 
 def test_hooks_do_not_run_when_a_commit_is_put_there(repo: Repo, ready: Place) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -62,8 +63,7 @@ def _reject(
     text = message.strip() or _ask_for("Why? The next attempt is told", "say why with -m TEXT")
 
     def one(task: str) -> None:
-        _not_landed(layout, task)
-        lifecycle.reject(layout, task, base_of(layout, task), text, common.now())
+        lifecycle.reject(layout, task, base_of(layout, task), text, common.now(), partial(_not_landed, layout, task))
         common.say(f"rejected {task}: back to incoming with your reason")
         _end_runs(layout, task, "rejected by a person")
 
@@ -113,8 +113,8 @@ def _retry(
     layout = common.layout()
 
     def one(task: str) -> None:
-        _not_landed(layout, task)
-        lifecycle.release(layout, task, base_of(layout, task), message.strip(), common.now())
+        text, base = message.strip(), base_of(layout, task)
+        lifecycle.release(layout, task, base, text, common.now(), partial(_not_landed, layout, task))
         common.say(f"{task}: in incoming with a new budget")
         _end_runs(layout, task, "retried by a person")
 
@@ -128,8 +128,7 @@ def _cancel(ids: common.Ids) -> None:
     layout = common.layout()
 
     def one(task: str) -> None:
-        _not_landed(layout, task)
-        left = lifecycle.cancel(layout, task, base_of(layout, task), common.now())
+        left = lifecycle.cancel(layout, task, base_of(layout, task), common.now(), partial(_not_landed, layout, task))
         common.say(f"cancelled {task} (it was in {left.value})")
         _end_runs(layout, task, "cancelled by a person")
 
