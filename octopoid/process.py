@@ -326,13 +326,13 @@ def end(
     grace: float,
     *,
     group: int = 0,
+    patience: float = KILL_PATIENCE,
     pause: Callable[[float], None] = time.sleep,
 ) -> bool:
     """End all that `find` finds: SIGTERM, up to `grace` seconds, then SIGKILL until three looks in a row find nobody.
 
     Who is to get SIGTERM is listed before the first one is sent: the death of a parent hides its children. `group` is
-    a process group of theirs. `pause(seconds)` may return early. True: nobody is left. Takes at most `grace` +
-    KILL_PATIENCE seconds and a look.
+    a process group of theirs. `pause(seconds)` may return early. True: nobody is left; False: not within `patience` s.
     """
     found = find()
     if grace > 0 and found:
@@ -346,7 +346,7 @@ def end(
             pause(min(nap, left))
             nap = min(nap * 1.5, 0.1)
             found = find()
-    deadline, clean, groups = time.monotonic() + KILL_PATIENCE, 0, {group}
+    deadline, clean, groups = time.monotonic() + patience, 0, {group}
     while time.monotonic() < deadline:
         clean = 0 if found else clean + 1
         if clean == 3:

@@ -150,7 +150,10 @@ def _outputs() -> dict[str, Schema]:
         "why": _output("why", record(details.WhyView)["properties"]),
         "events": _output("events", {"events": _list(_event())}),
         "lint": _output("lint", {"problems": _list(problem)}),
-        "doctor": _output("doctor", {"findings": _list(_finding()), "fixed": _WORDS}),
+        "doctor": _output(
+            "doctor",
+            {"findings": _list(_finding()), "fixed": _list(_object(dict.fromkeys(("code", "message", "path"), _TEXT)))},
+        ),
     }
 
 

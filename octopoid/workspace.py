@@ -16,7 +16,9 @@ from octopoid import durable, git, worktrees
 from octopoid.errors import Contained, GitError, NotFound, UsageError
 from octopoid.gitfiles import going_on, sha
 from octopoid.layout import FOLDER
-from octopoid.worktrees import ask, say
+from octopoid.worktrees import ask, idle_size, remove, say
+
+__all__ = ["check_out", "collect", "idle_size", "prepare", "remove", "restore"]
 
 OK, FAILED, TROUBLE, BROKEN = 0, 1, 75, 78
 

@@ -786,6 +786,7 @@ def test_the_reference_is_what_the_help_says() -> None:
 def test_doctor_prints_what_its_schema_says(queue: Repo) -> None:
     drop(queue, "broken", "---\npriorty: P1\n---\n")
     assert valid("doctor", queue.octopoid("doctor", "--json", ok=(0, 1)).json())["findings"]
+    valid("doctor", queue.octopoid("doctor", "--fix", "--json", ok=(0, 1)).json())
 
 
 def test_views_and_schemas_agree(queue: Repo) -> None:

@@ -389,10 +389,9 @@ def test_a_chain_of_forks_does_not_outrun_the_end(tmp_path: Path, children: list
     assert not locks.is_held(tmp_path / "lock")
 
 
-def test_end_says_when_it_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_end_says_when_it_cannot() -> None:
     """Somebody who does not die: here a process that is found although it is nobody's to signal."""
-    monkeypatch.setattr(process, "KILL_PATIENCE", 0.2)
     ghost = process.Process(parent=1, group=2**22 + 1, start=1, cpu=0)
     began = time.monotonic()
-    assert not process.end(lambda: {2**22 + 1: ghost}, 0.1)
+    assert not process.end(lambda: {2**22 + 1: ghost}, 0.1, patience=0.2)
     assert 0.2 <= time.monotonic() - began < 1.2
