@@ -6,7 +6,9 @@ not change; a reading command makes a new one.
 
 from __future__ import annotations
 
+import os
 import time
+from collections import ChainMap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -38,6 +40,13 @@ class Look(NamedTuple):
         return next((item for item in self.items if item.id == task), None)
 
 
+class _Read(NamedTuple):
+    stamp: tuple[int, int, int]
+    path: Path
+    task: Task | None
+    problems: tuple[Problem, ...]
+
+
 class _Ledgers(NamedTuple):
     stamp: int
     entries: tuple[Entry, ...]
@@ -49,32 +58,41 @@ class Observer:
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
-        self._tasks: dict[Path, tuple[tuple[int, int, int], Task | Problem, tuple[Problem, ...]]] = {}
+        self._attempts = f"{layout.attempts}/"
+        self._read: dict[str, _Read] = {}
         self._names: dict[Path, tuple[int, frozenset[str]]] = {}
+        self._finished: tuple[tuple[int, ...], dict[str, State]] = ((), {})
         self._ledgers: dict[str, _Ledgers] = {}
 
     def look(self) -> Look:
         """The queue now."""
         scan = self._steady_scan()
-        ids: dict[str, State] = {}
-        for state in sorted(scan.finished, key=lambda one: RANK[one]):
-            ids.update(dict.fromkeys(scan.finished[state], state))
-        real, duplicates = _of_each_id(scan.places, ids)
-        ids.update((place.id, place.state) for place in real.values())
+        finished = self._finished_ids(scan)
+        real, duplicates = _of_each_id(scan.places, finished)
+        ids = ChainMap({place.id: place.state for place in real.values()}, finished)
         problems = [*scan.strays, *duplicates]
+        self._read = {place.path: self._parsed(place) for place in real.values()}
         items = []
-        parsed = {}
         for place in real.values():
-            task, found = self._task(place)
-            problems.extend(found)
-            parsed[place.path] = self._tasks.get(place.path)
-            items.append(Item(place.id, place.state, place.path, _age(place), task, next(iter(found), None), Ledger()))
-        self._tasks = {path: kept for path, kept in parsed.items() if kept is not None}
+            read = self._read[place.path]
+            problems.extend(read.problems)
+            problem = next(iter(read.problems), None)
+            ledger = self.ledger(place.id)
+            items.append(Item(place.id, place.state, read.path, _age(place), read.task, problem, ledger))
         items, wrong = _check_dependencies(items, ids)
         problems.extend(wrong)
-        items = [item._replace(ledger=self.ledger(item.id)) for item in items]
         problems.extend(_trouble(self.layout, item) for item in items if item.ledger.trouble)
         return Look(tuple(sorted(items, key=_order)), tuple(sorted(problems)), ids)
+
+    def _finished_ids(self, scan: store.Scan) -> dict[str, State]:
+        """The ids in `done` and the archive; made again only when one of these folders changed."""
+        same = tuple(id(names) for names in scan.finished.values())
+        if self._finished[0] != same:
+            found: dict[str, State] = {}
+            for state in sorted(scan.finished, key=lambda one: RANK[one]):
+                found.update(dict.fromkeys(scan.finished[state], state))
+            self._finished = (same, found)
+        return self._finished[1]
 
     def _steady_scan(self) -> store.Scan:
         """A scan during which no folder changed: a file on its way between two folders is not missed."""
@@ -100,9 +118,8 @@ class Observer:
         return self._evidence(task).entries
 
     def _evidence(self, task: str) -> _Ledgers:
-        folder = self.layout.entries(task)
         try:
-            stamp = folder.stat().st_mtime_ns
+            stamp = os.stat(self._attempts + task).st_mtime_ns  # noqa: PTH116 - for every task at every look
         except (FileNotFoundError, NotADirectoryError):
             return _Ledgers(0, (), Ledger())
         kept = self._ledgers.get(task)
@@ -131,13 +148,9 @@ class Observer:
         self._names[folder] = (0 if fresh else stamp, names)
         return names
 
-    def _task(self, place: store.Place) -> tuple[Task | None, tuple[Problem, ...]]:
-        kept = self._tasks.get(place.path)
-        if kept is None or kept[0] != place.stamp:
-            task, problems = _parse(place)
-            kept = (place.stamp, task or problems[0], problems)
-            self._tasks[place.path] = kept
-        return (kept[1] if isinstance(kept[1], Task) else None), kept[2]
+    def _parsed(self, place: store.Place) -> _Read:
+        kept = self._read.get(place.path)
+        return kept if kept is not None and kept.stamp == place.stamp else _parse(place)
 
 
 def time_of(path: Path) -> int:
@@ -163,14 +176,15 @@ def dead_dependency(task: Task, ids: Mapping[str, State]) -> str:
     return next((one for one in task.depends_on if ids.get(one) is State.CANCELLED), "")
 
 
-def _parse(place: store.Place) -> tuple[Task | None, tuple[Problem, ...]]:
+def _parse(place: store.Place) -> _Read:
+    path = Path(place.path)
     try:
-        return taskfile.parse(store.read(place.path), place.path.with_name(f"{place.id}.md")), ()
+        return _Read(place.stamp, path, taskfile.parse(store.read(path), path.with_name(f"{place.id}.md")), ())
     except FileNotFoundError:
-        return None, (Problem(place.path, 0, 0, "moved while it was read", "look again"),)
+        return _Read(place.stamp, path, None, (Problem(path, 0, 0, "moved while it was read", "look again"),))
     except Invalid as error:
         # In `.moving` the file has another name than the person knows it by.
-        return None, tuple(problem._replace(path=place.path) for problem in error.problems)
+        return _Read(place.stamp, path, None, tuple(problem._replace(path=path) for problem in error.problems))
 
 
 def _of_each_id(
@@ -181,9 +195,10 @@ def _of_each_id(
     problems = []
     for place in sorted(places, key=lambda one: (RANK[one.state], one.moving), reverse=True):
         if place.id in finished:
-            problems.append(_duplicate(place, place.path.parents[1] / finished[place.id].value / f"{place.id}.md"))
+            queue = Path(place.path).parents[1]
+            problems.append(_duplicate(place, queue / finished[place.id].value / f"{place.id}.md"))
         elif place.id in real:
-            problems.append(_duplicate(place, real[place.id].path))
+            problems.append(_duplicate(place, Path(real[place.id].path)))
         else:
             real[place.id] = place
     return real, problems
@@ -191,8 +206,9 @@ def _of_each_id(
 
 def _duplicate(place: store.Place, real: Path) -> Problem:
     folder = real.parent.name
-    hint = f"keep it as a task of its own with: mv {place.path.name} {place.id}-2.md"
-    return Problem(place.path, 0, 0, f"duplicate: the task {place.id} is in {folder} ({real})", hint)
+    path = Path(place.path)
+    hint = f"keep it as a task of its own with: mv {path.name} {place.id}-2.md"
+    return Problem(path, 0, 0, f"duplicate: the task {place.id} is in {folder} ({real})", hint)
 
 
 def _age(place: store.Place) -> float:

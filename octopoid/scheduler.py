@@ -62,7 +62,6 @@ class Scheduler:
         hands, acted = self.hands, 0
         hands.children -= process.reap(hands.children)
         config = self.policy.current()
-        self.housekeeper.tidy(self.observer.look(), now())
         for _ in range(PASSES):
             stamps = self.stamps()
             look = self.observer.look()
@@ -74,6 +73,7 @@ class Scheduler:
             for action in due:
                 hands.apply(action, Moment(look, config, now()))
             acted += len(due)
+        self.housekeeper.tidy(look, now())
         hands.children |= self.housekeeper.notify(plan, config, self.env)
         durable.write(self.layout.last_tick, clock.iso(now()).encode() + b"\n", sync=False)
         times = [one for one in (policy.next_time(plan), hands.wait_until(now())) if one]

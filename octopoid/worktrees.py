@@ -14,8 +14,12 @@ from octopoid import durable, git
 from octopoid.errors import Contained, GitError
 from octopoid.gitfiles import MARK, common_dir, git_dir, is_sha, line, sites
 
-# What MARK holds. HALF: this worktree is being moved or removed; whoever finds it so may throw it away.
-_WHOLE, _HALF = "whole", "half"
+HALF = f"{MARK}.half"
+"""The name of MARK while the worktree is moved or removed: who finds it so may throw the worktree away.
+
+Names, not contents: a file system keeps the order of renames through a power cut, so none of this needs an fsync.
+"""
+
 # Post-checkout hooks run when a worktree is made, as by hand, but not each time we put a commit there for checks.
 _NO_HOOKS = ("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false")
 # What a killed or unfinished git leaves in a worktree's git directory.
@@ -157,19 +161,13 @@ def keep(root: Path, place: Path, base_sha: str) -> bool:
     left = detach(root, place, base_sha)
     if left:
         say(f"octopoid: {place} was on {left}; its HEAD is detached now")
-    if not marked:  # killed between `worktree add` and the mark
-        _mark(gitdir, _WHOLE)
+    (gitdir / MARK).touch()  # it lacks only where we were killed between `worktree add` and the mark
     return True
 
 
-def _mark(gitdir: Path, text: str, sync: bool = True) -> None:
-    durable.write(gitdir / MARK, f"{text}\n".encode(), sync=sync)
-
-
 def _half_made(gitdir: Path) -> bool:
-    if line(gitdir / "locked") == "initializing":  # git was killed in `worktree add`
-        return True
-    return (gitdir / MARK).exists() and line(gitdir / MARK) != _WHOLE
+    """Killed in the middle of our move or removal, or of `git worktree add`."""
+    return (gitdir / HALF).exists() or line(gitdir / "locked") == "initializing"
 
 
 def _real(place: Path) -> str:
@@ -201,7 +199,7 @@ def make_room(root: Path, place: Path) -> str:
             known.remove(git_dir(aside))
     for gitdir in known:
         last = line(gitdir / "HEAD")
-        if (gitdir / MARK).exists() and not _half_made(gitdir) and git.commit_exists(root, last):
+        if (gitdir / MARK).exists() and git.commit_exists(root, last):
             former = last
             say(f"octopoid: the worktree {place} was lost; it begins again at its last commit, {last}")
         delete(gitdir)
@@ -213,20 +211,22 @@ def take_over(root: Path, place: Path, old: Path, start: str) -> bool:
     try:
         gitdir = site(root, old)
         private = [name for name in ("config.worktree", "locked", "modules") if (gitdir / name).exists()]
-        if private or line(gitdir / MARK) != _WHOLE:
-            say(f"octopoid: {old} is not reused: {' '.join(private) or 'it is not whole'}")
+        if private or not (gitdir / MARK).exists():
+            say(f"octopoid: {old} is not reused: {' '.join(private) or 'it is not a whole one of ours'}")
             return False
-        _mark(gitdir, _HALF, sync=False)
         place.parent.mkdir(parents=True, exist_ok=True)
         # What `git worktree move` does in 6 ms, as gitrepository-layout(5) allows: the folder, then the file naming it
+        (gitdir / MARK).rename(gitdir / HALF)
         old.rename(place)
         durable.write(gitdir / "gitdir", os.fsencode(f"{_real(place)}/.git\n"), sync=False)
         ask(root, place)
         put(root, place, start, clean=True)
-        _mark(gitdir, _WHOLE)
+        (gitdir / HALF).rename(gitdir / MARK)
     except (Contained, GitError, OSError) as error:
         say(f"octopoid: {old} is not reused: {error}")
         make_room(root, place)
+        if old.is_dir() and (half := git_dir(old) / HALF).exists():  # another file system: it was not moved
+            half.rename(half.with_name(MARK))
         return False
     return True
 
@@ -244,7 +244,7 @@ def add(root: Path, place: Path, start: str) -> None:
         raise GitError(argv, answer.status, "")
     if answer.status:
         say(f"octopoid: a post-checkout hook said no (exit status {answer.status}); the worktree is whole")
-    _mark(gitdir, _WHOLE)
+    (gitdir / MARK).touch()
 
 
 def put(root: Path, place: Path, commit: str, clean: bool) -> None:
@@ -328,7 +328,7 @@ def remove(root: Path, worktree: Path) -> None:
     if any(not (gitdir / MARK).exists() and not _half_made(gitdir) for gitdir in known):
         raise Contained(f"{worktree} is a worktree that octopoid did not make")
     for gitdir in known:
-        _mark(gitdir, _HALF)  # killed in the middle, it is not taken for whole
+        (gitdir / HALF).touch()  # killed in the middle, it is not taken for whole
     delete(worktree)
     for gitdir in known:
         delete(gitdir)

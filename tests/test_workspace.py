@@ -347,7 +347,7 @@ def test_what_cannot_be_reused_gives_a_fresh_one(repo: Repo, ready: Place, broke
     if broken in ("locked", "config.worktree"):
         (gitdir / broken).touch()
     elif broken == "half":
-        (gitdir / MARK).write_text("half\n")
+        (gitdir / MARK).rename(gitdir / worktrees.HALF)
     elif broken == "index":
         (gitdir / "index").write_bytes(b"garbage")  # mended instead
     elif broken == "gone":
@@ -377,7 +377,7 @@ def test_a_take_over_that_was_killed_is_not_taken_for_rework(repo: Repo, ready: 
     ready.write("foreign.txt")
     second = Place(repo, "task-2")
     gitdir = ready.gitdir
-    (gitdir / MARK).write_text("half\n")
+    (gitdir / MARK).rename(gitdir / worktrees.HALF)
     ready.path.rename(second.path)
     (gitdir / "gitdir").write_text(f"{second.path}/.git\n")
     assert second.prepare() == OK and second.facts["how"] == "added"
@@ -809,7 +809,7 @@ def test_removing_takes_folder_and_registration(repo: Repo, ready: Place) -> Non
 
 
 def test_a_removal_that_was_killed_is_not_taken_for_rework(repo: Repo, ready: Place) -> None:
-    (ready.gitdir / MARK).write_text("half\n")
+    (ready.gitdir / worktrees.HALF).touch()
     (ready.path / "a.txt").unlink()
     assert ready.prepare() == OK and ready.facts["how"] == "added"
     assert ready.proven_clean(ready.base)
