@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from octopoid import clock, gates
-from octopoid.look import settled_at, waiting_on
 from octopoid.model import Item, Task
 from octopoid.plans import Base, Guard, Snapshot
+from octopoid.ready import settled_at, waiting_on
 from octopoid.settings import Agent, Config, Flow
 from octopoid.states import State
 

@@ -14,6 +14,7 @@ from octopoid.errors import Conflict, NotFound, UsageError
 from octopoid.fold import fold
 from octopoid.layout import Layout
 from octopoid.model import Entry, Ledger, Opening, Outcome
+from octopoid.ready import SETTLE
 from octopoid.states import SATISFYING, TRANSITIONS, State
 
 LANDING_WAIT = 30.0
@@ -40,7 +41,7 @@ def _no_check() -> None:
 
 def enqueue(layout: Layout, task: str, data: bytes, now: float, by: str = "person") -> Path:
     """Put a new task into `incoming`; durable when this returns. Raises Conflict when the id is taken."""
-    path = store.add(layout, task, data, mtime=now - store.SETTLE)
+    path = store.add(layout, task, data, mtime=now - SETTLE)
     journal.append(layout, journal.Event(now, "enqueue", task, "", State.INCOMING.value, by))
     steer.wake(layout)
     return path

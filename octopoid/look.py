@@ -19,7 +19,7 @@ from octopoid.fold import fold
 from octopoid.hints import nearest
 from octopoid.layout import Layout
 from octopoid.model import Entry, Item, Ledger, Problem, Task
-from octopoid.states import RANK, SATISFYING, State
+from octopoid.states import RANK, State
 
 _RACY = 0.1
 """Seconds. A folder's time moves in steps of some ms, so a folder changed this recently may change again unseen."""
@@ -159,21 +159,6 @@ def time_of(path: Path) -> int:
         return path.stat().st_mtime_ns
     except OSError:
         return 0
-
-
-def settled_at(item: Item) -> float:
-    """When the file counts as completely written (seconds since the epoch)."""
-    return item.mtime + store.SETTLE
-
-
-def waiting_on(task: Task, ids: Mapping[str, State]) -> tuple[str, ...]:
-    """The dependencies that are not met yet."""
-    return tuple(one for one in task.depends_on if ids.get(one) not in SATISFYING)
-
-
-def dead_dependency(task: Task, ids: Mapping[str, State]) -> str:
-    """A dependency that was cancelled, so that it will never be met, or ""."""
-    return next((one for one in task.depends_on if ids.get(one) is State.CANCELLED), "")
 
 
 def _parse(place: store.Place) -> _Read:

@@ -212,3 +212,21 @@ class Item(NamedTuple):
     task: Task | None
     problem: Problem | None
     ledger: Ledger
+
+
+class Pauses(NamedTuple):
+    """Who starts nothing: everything, some tasks, some agents."""
+
+    all: bool = False
+    tasks: frozenset[str] = frozenset()
+    agents: frozenset[str] = frozenset()
+
+
+class Breaker(NamedTuple):
+    """Something in the environment does not work. Nothing that needs it starts before `until`, then one try."""
+
+    name: str
+    why: str
+    since: float
+    until: float
+    trips: int

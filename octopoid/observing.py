@@ -10,9 +10,10 @@ from octopoid.errors import Invalid
 from octopoid.fold import spending
 from octopoid.layout import Layout
 from octopoid.look import Look, Observer
-from octopoid.model import Entry, Item
+from octopoid.model import Breaker, Entry, Item
 from octopoid.plans import Live, Snapshot
 from octopoid.projecting import Projector
+from octopoid.ready import settled_at
 from octopoid.settings import Config
 from octopoid.states import State
 
@@ -33,7 +34,7 @@ class Surveyor:
         self, look: Look, config: Config, landing_retry: dict[str, float], closed: str, now: float
     ) -> Snapshot:
         """Everything that plan decides from. `closed`: why nothing may start, "" when it may."""
-        breakers: dict[str, steer.Breaker] = {}
+        breakers: dict[str, Breaker] = {}
         usd_today = 0.0
         try:
             breakers = steer.breakers(self.layout)
@@ -106,7 +107,7 @@ def _answered(item: Item, now: float) -> bool:
     if item.state is not State.BLOCKED or item.ledger.reason != "question" or item.problem:
         return False
     try:
-        return item.mtime + store.SETTLE <= now and sections.mentions_answers(store.read(item.path))
+        return settled_at(item) <= now and sections.mentions_answers(store.read(item.path))
     except (FileNotFoundError, Invalid):
         return False
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from octopoid.model import Item
+from octopoid.model import Breaker, Item, Pauses
 from octopoid.settings import Agent, Check
 from octopoid.states import State
-from octopoid.steer import Breaker, Pauses
 
 
 class Live(NamedTuple):

@@ -21,7 +21,6 @@ from octopoid.guards import (
     load_of,
     not_paused,
 )
-from octopoid.look import dead_dependency, settled_at
 from octopoid.model import Item
 from octopoid.plans import (
     Action,
@@ -44,6 +43,7 @@ from octopoid.plans import (
     StartChecks,
     StartReview,
 )
+from octopoid.ready import dead_dependency, settled_at
 from octopoid.settings import Config, Flow
 from octopoid.states import State
 

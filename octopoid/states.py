@@ -58,8 +58,8 @@ TRANSITIONS: dict[str, Move] = dict(
         _row("advance", (State.CLAIMED,), State.INCOMING),
         _row("retry", (State.CLAIMED,), State.INCOMING),
         _row("reject", (State.PROVISIONAL,), State.INCOMING),
-        # A landing that a kill cut short may find that a person's `mv` took its task elsewhere: the base decides, and what
-        # landed is done (DESIGN §4).
+        # A landing that a kill cut short may find that a person's `mv` took its task elsewhere: the base decides, and
+        # what landed is done (DESIGN §4).
         _row("land", (*_QUEUED, State.BLOCKED), State.DONE),
         _row("finish", (State.PROVISIONAL,), State.DONE),
         _row("block", _QUEUED, State.BLOCKED),

@@ -5,33 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from octopoid import clock, durable
 from octopoid.errors import Invalid
 from octopoid.layout import Layout
-from octopoid.model import Problem
+from octopoid.model import Breaker, Pauses, Problem
 
 BREAKER_FIRST = 30.0
 BREAKER_CAP = 900.0
-
-
-class Pauses(NamedTuple):
-    """Who starts nothing: everything, some tasks, some agents."""
-
-    all: bool = False
-    tasks: frozenset[str] = frozenset()
-    agents: frozenset[str] = frozenset()
-
-
-class Breaker(NamedTuple):
-    """Something in the environment does not work. Nothing that needs it starts before `until`, then one try."""
-
-    name: str
-    why: str
-    since: float
-    until: float
-    trips: int
 
 
 def pauses(layout: Layout) -> Pauses:

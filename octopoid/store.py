@@ -14,9 +14,6 @@ from octopoid.layout import Layout
 from octopoid.model import Problem
 from octopoid.states import ACTIVE, RANK, TRANSITIONS, State
 
-SETTLE = 2.0
-"""A file younger than this (seconds, by mtime) may still be written by somebody's editor."""
-
 MAX_BYTES = 16 * 1024 * 1024
 
 

@@ -9,10 +9,10 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from octopoid import clock
-from octopoid.look import Look, settled_at, waiting_on
-from octopoid.model import Entry, Item, Problem, Task
+from octopoid.look import Look
+from octopoid.model import Breaker, Entry, Item, Pauses, Problem, Task
+from octopoid.ready import settled_at, waiting_on
 from octopoid.states import State
-from octopoid.steer import Breaker, Pauses
 
 ROLE, STAGE = "implementer", "implement"
 """The stage of the built-in flow: what a task goes through that names no role (a test compares with `config`)."""

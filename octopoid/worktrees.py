@@ -217,7 +217,11 @@ def take_over(root: Path, place: Path, old: Path, start: str) -> bool:
         place.parent.mkdir(parents=True, exist_ok=True)
         # What `git worktree move` does in 6 ms, as gitrepository-layout(5) allows: the folder, then the file naming it
         (gitdir / MARK).rename(gitdir / HALF)
-        old.rename(place)
+        try:
+            old.rename(place)
+        except OSError:  # another file system
+            (gitdir / HALF).rename(gitdir / MARK)
+            raise
         durable.write(gitdir / "gitdir", os.fsencode(f"{_real(place)}/.git\n"), sync=False)
         ask(root, place)
         put(root, place, start, clean=True)
@@ -225,8 +229,6 @@ def take_over(root: Path, place: Path, old: Path, start: str) -> bool:
     except (Contained, GitError, OSError) as error:
         say(f"octopoid: {old} is not reused: {error}")
         make_room(root, place)
-        if old.is_dir() and (half := git_dir(old) / HALF).exists():  # another file system: it was not moved
-            half.rename(half.with_name(MARK))
         return False
     return True
 

@@ -17,13 +17,19 @@ PACKAGE = PROJECT / "octopoid"
 
 # A module imports from lower floors, and from its own where that makes no circle. A package is one word.
 FLOORS = (
-    "errors clock states hints yamltext model settings layout",
-    "lean durable jsontext evidence sections taskhead taskfile configkeys configread configtemplate rolefiles config"
-    " prompts results fold adapters judging scripted_agent",
-    "locks process runner gitfiles git workspace merging journal store attempts steer look detect",
-    "plans gates guards policy",
-    "lifecycle landing launching closing setup",
-    "scheduler daemon",
+    # words: values, errors, the map of the disk
+    "errors hints lean clock states settings model yamltext layout plans",
+    # thought: what can be decided or read without touching the queue
+    "ready jsontext evidence fold gates guards policy sections taskhead taskfile configkeys configread configtemplate"
+    " rolefiles results prompts config replies adapters judging service scripted_agent",
+    # hands: one door per foreign thing
+    "durable locks process runner gitfiles git worktrees workspace merging journal store steer attempts look editor"
+    " installing detect setup",
+    # verbs: evidence, section, rename, event; and plain values about what is there
+    "lifecycle landing launching closing stopping cleaning policyfile views details schemas doctor",
+    # pulse: observe, plan, apply; watch, wait, signals
+    "projecting observing applying housekeeping scheduler daemon demo",
+    # doors
     "cli",
     "__main__",
 )
@@ -35,7 +41,7 @@ DOORS = {
     "click": ("cli.*", "only the doors know the command line"),
     "rich": ("cli.*", "only the doors draw"),
     "git": ("git", "GitPython, where it serves"),
-    "filelock": ("scheduler", "the lock of the scheduler; all others are locks.py"),
+    "filelock": ("daemon", "the lock of the scheduler; all others are locks.py"),
     "watchdog": ("daemon", "the pulse listens to the disk"),
     "frontmatter": ("config* rolefiles prompts", "role files"),
     "jinja2": ("prompts", "templates of roles"),
@@ -49,7 +55,7 @@ DOORS = {
         "commands, built-in steps and YAML are loaded when they are needed, by name",
     ),
     "shutil.move": ("", "it copies across mounts: a task would be in two places"),
-    "print": ("cli.* workspace runner scripted_agent", "programs print; modules return"),
+    "print": ("cli.* workspace worktrees runner scripted_agent", "programs print; modules return"),
 }
 
 # An import inside a function: module, imported package, reason.
@@ -63,13 +69,13 @@ LAZY = (
     ("prompts", "frontmatter", "23 ms, and only for roles"),
     ("daemon", "watchdog", "36 ms; `run --once` and `status` do without"),
     ("git", "git", "66 ms; most questions need no GitPython"),
-    ("scheduler", "filelock", "38 ms; only the scheduler takes this lock"),
+    ("daemon", "filelock", "38 ms; only the scheduler takes this lock"),
 )
 
 # `except Exception` (or wider) that does not raise again: module, how often, reason.
 BROAD = {
     "cli.app": (1, "the edge: the traceback goes to a file, the person gets a sentence"),
-    "scheduler": (1, "the other edge: one action of a tick fails, the rest of the queue goes on"),
+    "applying": (1, "the other edge: one action of a tick fails, the rest of the queue goes on"),
     "runner": (1, "the forked child of a built-in step: its traceback goes to output.log, its status is 1"),
 }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from octopoid import gates, policy
-from octopoid.model import Criterion, Entry, Item, Ledger, Opening, Outcome, Problem, Task, Verdict
+from octopoid.model import Breaker, Criterion, Entry, Item, Ledger, Opening, Outcome, Pauses, Problem, Task, Verdict
 from octopoid.plans import (
     Base,
     Block,
@@ -30,7 +30,6 @@ from octopoid.plans import (
 )
 from octopoid.settings import Agent, Check, Config, Flow, Limits, Role, Stage
 from octopoid.states import State
-from octopoid.steer import Breaker, Pauses
 
 NOW = 10_000.0
 CHECKS = (Check("tests", "pytest"),)

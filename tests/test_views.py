@@ -8,9 +8,8 @@ import pytest
 
 from octopoid import clock, config, details, schemas, views
 from octopoid.look import Look
-from octopoid.model import Entry, Item, Ledger, Opening, Outcome, Problem, Task, Verdict
+from octopoid.model import Entry, Item, Ledger, Opening, Outcome, Pauses, Problem, Task, Verdict
 from octopoid.states import State
-from octopoid.steer import Pauses
 
 NOW = 1_800_000_000.0
 OLD = NOW - 1000

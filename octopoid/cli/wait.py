@@ -14,8 +14,8 @@ from octopoid import look, store, views
 from octopoid.cli import common, reading
 from octopoid.errors import NeedsPerson, TimedOut
 from octopoid.layout import Layout
+from octopoid.model import Pauses
 from octopoid.states import SATISFYING, State
-from octopoid.steer import Pauses
 
 cli = typer.Typer()
 

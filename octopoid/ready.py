@@ -1,0 +1,26 @@
+"""When a task may be looked at as written, and what it still waits for. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from octopoid.model import Item, Task
+from octopoid.states import SATISFYING, State
+
+SETTLE = 2.0
+"""A file younger than this (seconds, by mtime) may still be written by somebody's editor."""
+
+
+def settled_at(item: Item) -> float:
+    """When the file counts as completely written (seconds since the epoch)."""
+    return item.mtime + SETTLE
+
+
+def waiting_on(task: Task, ids: Mapping[str, State]) -> tuple[str, ...]:
+    """The dependencies that are not met yet."""
+    return tuple(one for one in task.depends_on if ids.get(one) not in SATISFYING)
+
+
+def dead_dependency(task: Task, ids: Mapping[str, State]) -> str:
+    """A dependency that was cancelled, so that it will never be met, or ""."""
+    return next((one for one in task.depends_on if ids.get(one) is State.CANCELLED), "")
