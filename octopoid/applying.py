@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from octopoid import closing, landing, launching, lifecycle, locks, sections, store, worktrees
+from octopoid import closing, git, landing, launching, lifecycle, locks, sections, store, worktrees
 from octopoid.errors import LostRace, OctopoidError
 from octopoid.layout import Layout
 from octopoid.look import Look, Observer
@@ -70,6 +70,7 @@ class Hands:
         self.landing_retry: dict[str, float] = {}
         self._later: dict[str, float] = {}
         self._idle: list[Path] | None = None
+        self._hooks: Path | None = None
 
     def may(self, action: Action, now: float) -> bool:
         """The action's task is not being left alone at the moment."""
@@ -157,7 +158,18 @@ class Hands:
 
     def _land(self, action: Land, at: Moment) -> None:
         item = _item(at, action.task)
-        self._landed(item, landing.land(self.layout, item, action.base, action.projection, at.now), at)
+        if self._hooks_run(action.base):
+            begun, opening = landing.begin(self.layout, item, action.base, action.projection, at.now, locked=True)
+            self.children.add(launching.start_landing(self._site(at), item, begun, opening).pid)
+        else:
+            self._landed(item, landing.land(self.layout, item, action.base, action.projection, at.now), at)
+
+    def _hooks_run(self, base: str) -> bool:
+        """Moving `base` runs hooks of the user's, which may take longer than a look may wait."""
+        if self._hooks is None:
+            self._hooks = git.hooks_dir(self.layout.root)
+        theirs = any(not place.ours for place in git.checkouts(self.layout.root, base))
+        return theirs and git.hooks_run_on_landing(self._hooks)
 
     def _landed(self, item: Item, landed: landing.Landed, at: Moment) -> None:
         self.landing_retry.pop(item.id, None)

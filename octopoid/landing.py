@@ -35,8 +35,10 @@ class Landed(NamedTuple):
     waits: str = ""
 
 
-def land(layout: Layout, item: Item, base: str, projection: Projection, now: float) -> Landed:
-    """Write down the intent and try to move `base` to the result, once."""
+def begin(
+    layout: Layout, item: Item, base: str, projection: Projection, now: float, *, locked: bool = False
+) -> tuple[attempts.Begun, Opening]:
+    """Write down what is about to happen. `locked`: a supervisor will move the base, because hooks run there."""
     opening = Opening(
         kind="landing",
         at=now,
@@ -49,11 +51,16 @@ def land(layout: Layout, item: Item, base: str, projection: Projection, now: flo
     )
     record = {"base_before": projection.onto, "candidate": item.ledger.candidate, "result_sha": projection.result_sha}
     merging.keep_ref(layout.root, item.id, projection.result_sha)
+    layout.landing_locks.mkdir(parents=True, exist_ok=True)
+    files = {"landing.json": json.dumps(record).encode()}
+    return attempts.begin(layout, item.id, opening, files, locked=locked), opening
+
+
+def land(layout: Layout, item: Item, base: str, projection: Projection, now: float) -> Landed:
+    """Write down the intent and try to move `base` to the result, once."""
     with lifecycle.landing_lock(layout, base):
-        files = {"landing.json": json.dumps(record).encode()}
-        begun = attempts.begin(layout, item.id, opening, files)
-        entry = Entry(begun.number, opening)
-        return _advance(layout, item, entry, now)
+        begun, opening = begin(layout, item, base, projection, now)
+        return _advance(layout, item, Entry(begun.number, opening), now)
 
 
 def resume(layout: Layout, item: Item, entry: Entry, now: float) -> Landed:
@@ -93,10 +100,11 @@ def _advance(layout: Layout, item: Item, entry: Entry, now: float) -> Landed:
             _give_up(layout, item.id, entry, f"its task went to {item.state.value}", now)
             return Landed(False)
         moved = merging.advance(layout.root, base=opening.base, old=opening.onto, new=result)
-        if not moved.done and moved.waits == "moved":
+        healed = moved.waits == "dirty" and merging.heal_fast_forward(layout.root, opening.base, result)
+        if not moved.done and not healed and moved.waits == "moved":
             _give_up(layout, item.id, entry, f"{opening.base} moved meanwhile", now)
             return Landed(False)
-        if not moved.done:
+        if not moved.done and not healed:
             waits = f"{WAITS.get(moved.waits, moved.waits)}" + (f" ({moved.detail})" if moved.detail else "")
             attempts.note_waits(layout, item.id, entry.number, waits)
             return Landed(False, waits)

@@ -175,6 +175,16 @@ def start_review(site: Site, item: Item, agent: Agent, slot: int, base: Base, no
         return _start(site, item, opening, begun, steps, agent.env)
 
 
+def start_landing(site: Site, item: Item, begun: attempts.Begun, opening: Opening) -> Started:
+    """Let a supervisor move the base: the user's hooks run there, and may take their time."""
+    with _holding(begun):
+        root, lock = str(site.layout.root), str(site.layout.landing_lock(opening.base))
+        step = _call(
+            "land", "advance", root=root, base=opening.base, old=opening.onto, new=opening.result_sha, lock=lock
+        )
+        return _start(site, item, opening, begun, [step], ())
+
+
 def _task(item: Item) -> Task:
     if item.task is None:
         raise LostRace(f"{item.id} is not valid any more")
@@ -256,6 +266,8 @@ def _environment(site: Site, item: Item, opening: Opening, entry: Path, named: t
         OCTOPOID_ATTEMPT_DIR=str(entry),
         OCTOPOID_BASE_SHA=opening.base_sha or opening.onto,
         OCTOPOID_SLOT=str(max(0, opening.slot)),
+        # A worktree that lost its .git file lies inside the user's checkout: their git must not find that instead.
+        GIT_CEILING_DIRECTORIES=str(worktrees_folder(site.layout, site.config)),
     )
     return env
 

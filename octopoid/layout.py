@@ -97,6 +97,10 @@ class Layout(NamedTuple):
     def landing_locks(self) -> Path:
         return self.run / "landing"
 
+    def landing_lock(self, base: str) -> Path:
+        """Held while the branch `base` is about to move."""
+        return self.landing_locks / f"{base.replace('/', '%')}.lock"
+
     @property
     def stop_request(self) -> Path:
         """Present while a person's `stop` waits for the scheduler to leave."""

@@ -81,7 +81,7 @@ def libc(name: str) -> Callable[..., None] | None:
     except OSError:
         return None
 
-    class Int(_ctypes._SimpleCData):  # type: ignore[type-arg]
+    class Int(_ctypes._SimpleCData):  # type: ignore[type-arg]  # generic for type checkers alone
         _type_ = "i"
 
     class Function(_ctypes.CFuncPtr):

@@ -196,7 +196,7 @@ def heal(layout: Layout, task: str, state: State, entry: Entry, now: float) -> b
 def landing_lock(layout: Layout, base: str) -> locks.Waiting:
     """Held while a base branch is about to move, and by a person's verbs that would take the work away."""
     layout.landing_locks.mkdir(parents=True, exist_ok=True)
-    return locks.waiting(layout.landing_locks / f"{base.replace('/', '%')}.lock", LANDING_WAIT)
+    return locks.waiting(layout.landing_lock(base), LANDING_WAIT)
 
 
 def ledger_of(layout: Layout, task: str) -> Ledger:

@@ -181,7 +181,10 @@ def _running(item: Item, snapshot: Snapshot) -> Decision | None:
         return None
     live = snapshot.live.get(item.id)
     at_home = item.state is (State.CLAIMED if entry.opening.kind == "attempt" else State.PROVISIONAL)
+    landing = entry.opening.kind == "landing"
     if live is not None and live.held:
+        if landing:  # git is never killed, wherever a person moved the file meanwhile
+            return Decision(waits="running", text="it is landing", command=f"octopoid log {item.id}")
         if not live.runner:
             return Decision(End(item.id, "its supervisor is gone", gently=False))
         if not at_home and not live.stopping:

@@ -353,14 +353,14 @@ def _call(step: Step, source: int, log: int) -> NoReturn:
         os.dup2(source, 0)
         os.dup2(log, 1)
         os.dup2(log, 2)
-        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # it is a TextIOWrapper
         module, _, name = step["call"].partition(":")
         status = int(getattr(__import__(module, fromlist=[name]), name)(**step["args"]))
     finally:
         try:
             kind, error, trace = sys.exc_info()
             if kind is not None:
-                sys.excepthook(kind, error, trace)  # type: ignore[arg-type]
+                sys.excepthook(kind, error, trace)  # type: ignore[arg-type]  # all three, or none
             sys.stdout.flush()
         finally:
             os._exit(status)

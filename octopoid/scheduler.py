@@ -89,7 +89,8 @@ class Scheduler:
         """Ask every running attempt to end; how many there are."""
         running = self.surveyor.running(self.observer.look())
         for task, entry in running:
-            closing.end(self.layout, task, entry, why, gently=True)
+            if entry.opening.kind != "landing":  # git is never killed
+                closing.end(self.layout, task, entry, why, gently=True)
         return len(running)
 
 

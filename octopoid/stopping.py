@@ -28,10 +28,17 @@ _UNSTARTED = 2.0
 
 
 def live(layout: Layout, task: str) -> tuple[Path, ...]:
-    """The entries of `task` in which something lives, newest first. Reads no evidence, so none can be in the way."""
+    """The entries of `task` in which something lives, newest first. Reads no evidence, so none can be in the way.
+
+    A landing is not among them: git is never killed (DESIGN §8).
+    """
     folder = layout.entries(task)
     numbers = sorted((name for name in store.durable_names(folder) if name.isdecimal()), key=int, reverse=True)
-    return tuple(folder / name for name in numbers if locks.is_held(folder / name / "lock"))
+    return tuple(
+        folder / name
+        for name in numbers
+        if locks.is_held(folder / name / "lock") and not (folder / name / "landing.json").exists()
+    )
 
 
 def all_live(layout: Layout) -> Iterator[tuple[str, Path]]:

@@ -12,8 +12,8 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from octopoid import durable, git, worktrees
-from octopoid.errors import Contained, GitError, NotFound, UsageError
+from octopoid import durable, git, locks, merging, worktrees
+from octopoid.errors import Conflict, Contained, GitError, NotFound, UsageError
 from octopoid.gitfiles import going_on, sha
 from octopoid.layout import FOLDER
 from octopoid.worktrees import ask, idle_size, remove, say
@@ -23,6 +23,9 @@ __all__ = ["check_out", "collect", "idle_size", "prepare", "remove", "restore"]
 OK, FAILED, TROUBLE, BROKEN = 0, 1, 75, 78
 
 INCLUDE = ".worktreeinclude"
+LANDING_PATIENCE = 60.0
+"""Seconds to wait for somebody else who is about to move the same base."""
+
 LISTED = 200
 """So many changed paths go into facts; `files_total` says how many there are."""
 
@@ -73,13 +76,18 @@ def restore(*, root: str, worktree: str, commit: str, facts: str) -> int:
     return _status(lambda: _restore(Path(root), Path(worktree), sha(commit), Path(facts)))
 
 
+def advance(*, root: str, base: str, old: str, new: str, lock: str) -> int:
+    """Move the base branch where hooks of the user's run: supervised, so that no look waits for them (DESIGN §8)."""
+    return _status(lambda: _advance(Path(root), base, sha(old), sha(new), lock))
+
+
 def _status(work: Callable[[], int]) -> int:
     try:
         return work()
     except Contained as error:
         say(f"octopoid: containment is broken: {error}")
         return BROKEN
-    except (GitError, NotFound, UsageError, OSError) as error:
+    except (Conflict, GitError, NotFound, UsageError, OSError) as error:
         say(f"octopoid: {error}")
         return TROUBLE
 
@@ -108,6 +116,13 @@ def _prepare(root: Path, place: Path, base_sha: str, reuse: str, facts: Path, in
     # not synced (8 ms on a busy disk): a power cut ends the attempt, and nobody asks where an unfinished one began
     write_facts(facts, {"start_sha": head, "fresh": how == "added", "how": how}, sync=False)
     return OK
+
+
+def _advance(root: Path, base: str, old: str, new: str, lock: str) -> int:
+    with locks.waiting(lock, LANDING_PATIENCE):
+        moved = merging.advance(root, base=base, old=old, new=new)
+    say(f"octopoid: {base} is at {new[:12]}" if moved.done else f"octopoid: {base} waits: {moved.waits} {moved.detail}")
+    return OK if moved.done else TROUBLE
 
 
 def _check_out(root: Path, place: Path, commit: str, clean: bool) -> int:

@@ -472,3 +472,21 @@ def test_the_journal_tells_the_whole_story(repo: Repo) -> None:
     run(repo)
     events = repo.octopoid("events", "--json").json()["events"]
     assert [one["event"] for one in events if one["task"] == "story"] == ["claim", "submit", "land"]
+
+
+def test_a_slow_hook_in_the_users_checkout_holds_nobody_up(repo: Repo) -> None:
+    place = repo.root.parent
+    hook = repo.root / ".git/hooks/post-merge"
+    hook.write_text(f"#!/bin/sh\ntouch {place}/hooked\nwhile [ -e {place}/hold ]; do sleep 0.05; done\n")
+    hook.chmod(0o755)
+    (place / "hold").touch()
+    script(repo, every(WRITE))
+    drop(repo, "slow", "# Slow\n")
+    with repo.background("run"):
+        eventually((place / "hooked").exists, 20, "the hook did not run")
+        drop(repo, "next", "# Next\n")
+        eventually(lambda: state_of(repo, "next") is State.PROVISIONAL, 20, "the scheduler waits for the hook")
+        assert state_of(repo, "slow") is State.PROVISIONAL, "not done before git is"
+        (place / "hold").unlink()
+        eventually(lambda: state_of(repo, "next") is State.DONE, 20)
+    assert landed(repo) == ("slow", "next")

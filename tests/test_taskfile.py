@@ -684,7 +684,7 @@ def test_awkward_titles_survive(title: str) -> None:
 )
 def test_compose_refuses_what_a_file_cannot_hold(values: dict[str, object], message: str) -> None:
     with pytest.raises(Invalid, match=re.escape(message)):
-        taskfile.compose(**values)  # type: ignore[arg-type]
+        taskfile.compose(**values)  # type: ignore[arg-type]  # wrong on purpose
 
 
 @pytest.mark.parametrize(
