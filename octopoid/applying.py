@@ -35,6 +35,9 @@ from octopoid.states import SATISFYING, State
 STUMBLE = 30.0
 """Seconds that a task is left alone after an action on it raised an error."""
 
+HOPELESS = 3
+"""After so many errors in a row `run --until-empty` does not wait for a task any more."""
+
 SHORTLY = 1.0
 """Seconds until an action that somebody else was faster than, or that takes its time, is looked at again."""
 
@@ -69,6 +72,7 @@ class Hands:
         self.children: set[int] = set()
         self.landing_retry: dict[str, float] = {}
         self._later: dict[str, float] = {}
+        self._failures: dict[str, int] = {}
         self._idle: list[Path] | None = None
         self._hooks: Path | None = None
 
@@ -87,16 +91,24 @@ class Hands:
         """
         try:
             _ACTIONS[type(action)](self, action, at)
+            self._failures.pop(action.task, None)
         except LostRace as error:
             self.say(f"{action.task}: {error.message}")
             self._later[action.task] = at.now + SHORTLY
         except OctopoidError as error:
-            self.say(f"{action.task}: {error.message}")
-            self._later[action.task] = at.now + STUMBLE
+            self._stumble(action, at, error.message)
         except Exception:  # noqa: BLE001 - the edge: see above
             what = type(action).__name__
-            self.say(f"{action.task}: {what} failed; this is a bug in octopoid\n{traceback.format_exc()}")
-            self._later[action.task] = at.now + STUMBLE
+            self._stumble(action, at, f"{what} failed; this is a bug in octopoid\n{traceback.format_exc()}")
+
+    def _stumble(self, action: Action, at: Moment, what: str) -> None:
+        self.say(f"{action.task}: {what}")
+        self._failures[action.task] = self._failures.get(action.task, 0) + 1
+        self._later[action.task] = at.now + STUMBLE
+
+    def hopeless(self, action: Action) -> bool:
+        """The action failed so often in a row that nobody should wait for it; it is still tried."""
+        return self._failures.get(action.task, 0) >= HOPELESS
 
     def _heal(self, action: Heal, at: Moment) -> None:
         item = _item(at, action.task)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from octopoid import durable, policy, process
 from octopoid.errors import Conflict, UsageError
 from octopoid.layout import Layout
-from octopoid.plans import Plan
+from octopoid.plans import Action, Plan
 from octopoid.scheduler import Scheduler, Tick, forecast
 from octopoid.states import ACTIVE, State
 
@@ -87,14 +87,15 @@ def _loop(scheduler: Scheduler, until_empty: bool, interval: float, progress: Ca
                 progress(tick)
             if flags.leave or layout.stop_request.exists():
                 return _leave(scheduler)
-            if until_empty and not moves_by_itself(tick.plan):
+            if until_empty and not moves_by_itself(tick.plan, scheduler.hands.hopeless):
                 return 6 if tick.look.items or tick.look.problems else 0
             _wait(scheduler, flags, tick, interval)
 
 
-def moves_by_itself(plan: Plan) -> bool:
+def moves_by_itself(plan: Plan, hopeless: Callable[[Action], bool]) -> bool:
     """Something will go on without a person."""
-    return bool(plan.actions) or any(decision.waits in MOVES_BY_ITSELF for decision in plan.decisions.values())
+    due = any(not hopeless(action) for action in plan.actions)
+    return due or any(decision.waits in MOVES_BY_ITSELF for decision in plan.decisions.values())
 
 
 def _wait(scheduler: Scheduler, flags: Flags, tick: Tick, interval: float) -> None:

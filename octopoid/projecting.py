@@ -83,13 +83,14 @@ class Projector:
         key = (onto, item.ledger.candidate, mode)
         known = self._known.get(key)
         if known is None:
-            known = self._compute(item, onto, mode, now)
+            role = gates.role_of(item.task, flow) if item.task and flow else ""
+            known = self._compute(item, onto, mode, role, now)
             if len(self._known) >= _KEPT:
                 self._known.clear()
             self._known[key] = known
         return known
 
-    def _compute(self, item: Item, onto: str, mode: str, now: float) -> Projection:
+    def _compute(self, item: Item, onto: str, mode: str, role: str, now: float) -> Projection:
         proposal = merging.propose(
             self.layout.root,
             onto=onto,
@@ -97,10 +98,7 @@ class Projector:
             mode=mode,
             title=item.task.title if item.task else item.id,
             body=item.ledger.summary,
-            trailers=(
-                ("Octopoid-Task", item.id),
-                ("Octopoid-Attempt", str(max(item.ledger.tries.values(), default=1))),
-            ),
+            trailers=(("Octopoid-Task", item.id), ("Octopoid-Attempt", str(item.ledger.tries.get(role, 1)))),
             now=now,
         )
         if proposal.conflicts:
