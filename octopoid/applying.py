@@ -93,18 +93,18 @@ class Hands:
             _ACTIONS[type(action)](self, action, at)
             self._failures.pop(action.task, None)
         except LostRace as error:
-            self.say(f"{action.task}: {error.message}")
-            self._later[action.task] = at.now + SHORTLY
+            self._stumble(action, at, error.message, SHORTLY)
         except OctopoidError as error:
             self._stumble(action, at, error.message)
         except Exception:  # noqa: BLE001 - the edge: see above
             what = type(action).__name__
             self._stumble(action, at, f"{what} failed; this is a bug in octopoid\n{traceback.format_exc()}")
 
-    def _stumble(self, action: Action, at: Moment, what: str) -> None:
+    def _stumble(self, action: Action, at: Moment, what: str, pause: float = STUMBLE) -> None:
+        failures = self._failures.get(action.task, 0) + 1
+        self._failures[action.task] = failures
+        self._later[action.task] = at.now + min(STUMBLE, pause * failures)
         self.say(f"{action.task}: {what}")
-        self._failures[action.task] = self._failures.get(action.task, 0) + 1
-        self._later[action.task] = at.now + STUMBLE
 
     def hopeless(self, action: Action) -> bool:
         """The action failed so often in a row that nobody should wait for it; it is still tried."""

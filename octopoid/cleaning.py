@@ -16,6 +16,9 @@ from octopoid.errors import Contained, GitError, Invalid, NotFound, OctopoidErro
 from octopoid.layout import Layout
 from octopoid.states import State
 
+ASIDE = ".aside-"
+"""How `worktrees.make_room` calls what it found in the place of a worktree."""
+
 FINISHED = (State.DONE, State.ARCHIVED, State.CANCELLED)
 
 
@@ -76,7 +79,7 @@ def remove(layout: Layout, one: Worktree, forced: bool) -> bool:
     found = store.find(layout, one.task)
     if found is not None and found[0] not in FINISHED:
         return False
-    if not forced and _keeps(layout, one.task, one.path):
+    if not forced and (one.task.startswith(ASIDE) or _keeps(layout, one.task, one.path)):
         return False
     worktrees.remove(layout.root, one.path)
     return True
@@ -89,14 +92,23 @@ def remove_log(one: Log) -> None:
 
 def _worktrees(layout: Layout, folder: Path, ids: Mapping[str, State], forced: frozenset[str]) -> Iterable[Worktree]:
     """Those of tasks that are finished or gone, each with the reason why it must stay, if any."""
+    yield from _aside(folder, forced)
     real = os.path.realpath(folder)
     for _, top in gitfiles.sites(layout.root):
-        if os.path.realpath(top.parent) != real or not top.is_dir():
+        if os.path.realpath(top.parent) != real or not top.is_dir() or top.name.startswith(ASIDE):
             continue
         state = ids.get(top.name)
         if state is None or state in FINISHED:
             keeps = _alive(layout, top.name) or ("" if top.name in forced else _keeps(layout, top.name, top))
             yield Worktree(top.name, top, worktrees.idle_size(top), keeps)
+
+
+def _aside(folder: Path, forced: frozenset[str]) -> Iterable[Worktree]:
+    """What stood where a worktree had to be, and was set aside: whose it is, nobody knows, so naming it is a must."""
+    for name in sorted(store.durable_names(folder)):
+        if name.startswith(ASIDE):
+            why = "" if name in forced else "was in the way of a worktree and set aside: look through it"
+            yield Worktree(name, folder / name, worktrees.idle_size(folder / name), why)
 
 
 def _no_force(layout: Layout, folder: Path, task: str, ids: Mapping[str, State]) -> OctopoidError:

@@ -53,6 +53,7 @@ class Surveyor:
             breakers=breakers,
             answered=frozenset(item.id for item in look.items if _answered(item, now)),
             strays=self._strays(look),
+            occupied={item.id: taken for item in look.items if (taken := self._occupied(item))},
             landing_retry={task: until for task, until in landing_retry.items() if until > now},
             slots=_slots(look, live),
             usd_today=usd_today,
@@ -76,6 +77,15 @@ class Surveyor:
     def spent(self, usd: float) -> None:
         """An attempt ended that cost so much."""
         self._usd += usd
+
+    def _occupied(self, item: Item) -> str:
+        """Why the move of a closed entry is not made: an editor saved behind it, so its target name is taken."""
+        outcome = item.ledger.unmoved.outcome if item.ledger.unmoved else None
+        if outcome is None or item.state.value != outcome.leaves:
+            return ""
+        source = self.layout.task_file(item.state, item.id)
+        target = self.layout.task_file(State(outcome.enters), item.id)
+        return store.occupied(self.layout, source, target) if os.path.lexists(target) else ""
 
     def _strays(self, look: Look) -> tuple[str, ...]:
         """Tasks that left the active folders while something about them was open."""

@@ -53,6 +53,8 @@ class Snapshot(NamedTuple):
     breakers: Mapping[str, Breaker] = {}
     answered: frozenset[str] = frozenset()
     strays: tuple[str, ...] = ()
+    occupied: Mapping[str, str] = {}
+    """Tasks whose move is not made because the name is taken there, with what a person can do."""
     landing_retry: Mapping[str, float] = {}
     slots: frozenset[int] = frozenset()
     usd_today: float = 0.0

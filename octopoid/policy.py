@@ -72,6 +72,9 @@ def plan(snapshot: Snapshot, config: Config, now: float) -> Plan:
 
 def decide(item: Item, scene: Scene) -> Decision:
     """What this one task does now."""
+    occupied = scene.snapshot.occupied.get(item.id)
+    if occupied:
+        return Decision(waits="occupied", text=occupied, command=f"octopoid show {item.id}")
     healing = _heal(item)
     if healing:
         return healing

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from octopoid import durable, locks, process, store
+from octopoid.errors import Conflict
 from octopoid.layout import Layout
 from octopoid.states import State
 
@@ -97,6 +98,16 @@ def holder(layout: Layout) -> int | None:
         return int(json.loads(layout.scheduler_pid.read_bytes())["pid"])
     except (OSError, ValueError, KeyError, TypeError):
         return 0
+
+
+def refuse_agents(layout: Layout) -> None:
+    """Raise Conflict inside an attempt on this queue: what a person decides is not for the agent that it is about."""
+    entry = os.environ.get(process.MARK, "")
+    if entry and os.path.realpath(entry).startswith(f"{os.path.realpath(layout.attempts)}/"):
+        raise Conflict(
+            "this is a person's command, and an agent called it",
+            "agents end with an outcome in $OCTOPOID_RESULT_FILE; octopoid schema result shows the form",
+        )
 
 
 def is_own_agent() -> bool:

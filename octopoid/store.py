@@ -154,7 +154,7 @@ def move(layout: Layout, task: str, verb: str, leaves: State, rewrite: Callable[
         raise ValueError(f"{verb} does not leave {leaves}")
     source, target = layout.task_file(leaves, task), layout.task_file(rule.enters, task)
     if os.path.lexists(target):
-        raise _occupied(layout, source, target)
+        raise LostRace(occupied(layout, source, target))
     moving = _moving_path(layout, leaves, task)
     if rewrite is None and not os.path.lexists(moving):
         _rename(layout, source, target, task, leaves)
@@ -196,15 +196,14 @@ def _rename(layout: Layout, source: Path, target: Path, task: str, leaves: State
             f"{task} is not in {leaves.value} any more", f"octopoid show {task} says where it is now"
         ) from None
     except FileExistsError:
-        raise _occupied(layout, source, target) from None
+        raise LostRace(occupied(layout, source, target)) from None
 
 
-def _occupied(layout: Layout, source: Path, target: Path) -> LostRace:
-    spare = source.with_name(f"{source.stem}-2.md")
-    return LostRace(
-        f"{layout.short(target)} exists already, so {layout.short(source)} stays where it is",
-        f"keep both with: mv {layout.short(target)} {layout.short(spare)}",
-    )
+def occupied(layout: Layout, source: Path, target: Path) -> str:
+    """The sentence for a move whose target name is taken: both paths, and the `mv` that mends it."""
+    spare = layout.folder(State.INCOMING) / f"{source.stem}-2.md"
+    move = f"mv -n {layout.short(target)} {layout.short(spare)}"
+    return f"{layout.short(target)} exists already, so {layout.short(source)} stays; keep both with: {move}"
 
 
 def _moving_path(layout: Layout, state: State, task: str) -> Path:

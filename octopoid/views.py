@@ -12,7 +12,7 @@ from octopoid import clock
 from octopoid.look import Look
 from octopoid.model import Breaker, Entry, Item, Pauses, Problem, Task
 from octopoid.ready import settled_at, waiting_on
-from octopoid.states import State
+from octopoid.states import SATISFYING, State
 
 ROLE, STAGE = "implementer", "implement"
 """The stage of the built-in flow: what a task goes through that names no role (a test compares with `config`)."""
@@ -141,11 +141,12 @@ class StatusView(NamedTuple):
 class Waits(NamedTuple):
     """What only the policy can tell: who waits for a person's yes or no; whose landing waits for the user's checkout.
 
-    `held`: why, by id.
+    `held`: why, by id. `over`: whose run has ended, and nobody has taken in yet what it did.
     """
 
     human: frozenset[str] = frozenset()
     held: Mapping[str, str] = {}
+    over: frozenset[str] = frozenset()
 
 
 class Signs(NamedTuple):
@@ -174,8 +175,10 @@ def plain(value: Any) -> Any:
 # --- a task ---
 
 
-def task(item: Item, look: Look, now: float, pauses: Pauses = Pauses(), waits: Waits = Waits()) -> TaskView:
-    """`item` as it is shown."""
+def task(
+    item: Item, look: Look, now: float, pauses: Pauses = Pauses(), waits: Waits = Waits(), base: str = ""
+) -> TaskView:
+    """`item` as it is shown. `base`: the branch of the policy, "" where nobody asked for it (text shows none)."""
     ledger, what = item.ledger, item.task
     reason, detail = why(item, look, now, pauses, waits)
     role = current_role(item)
@@ -198,11 +201,20 @@ def task(item: Item, look: Look, now: float, pauses: Pauses = Pauses(), waits: W
         rounds=ledger.rounds,
         created=clock.iso(item.mtime),
         updated=clock.iso(max(item.mtime, _last_change(ledger.last))),
-        base=(what.base if what else None) or (ledger.last.opening.base if ledger.last else "") or None,
+        base=_base(item, base),
         candidate=ledger.candidate or None,
         landed_commit=ledger.landed or None,
         usd=ledger.usd,
     )
+
+
+def _base(item: Item, policy: str) -> str | None:
+    """The branch that the task lands on: its own, else the policy's. Where it is finished: the one it landed on."""
+    own = (item.task.base if item.task else None) or ""
+    was = item.ledger.last.opening.base if item.ledger.last else ""
+    if item.state in SATISFYING:
+        return was or own or policy or None
+    return own or (policy if item.task else "") or was or None
 
 
 def current_role(item: Item) -> str:
@@ -258,7 +270,10 @@ def _why_at_work(item: Item, waits: Waits) -> tuple[str, str]:
         if opening.kind == "landing":
             return "landing", entry.waits or "the base branch is being moved"
         who = opening.agent or opening.gate or opening.role
-        return "running", f"{who} is at work" + (f" (attempt {opening.attempt})" if opening.attempt else "")
+        turn = f" (attempt {opening.attempt})" if opening.attempt else ""
+        if item.id in waits.over:
+            return "running", f"{who}{turn}: ended; the scheduler takes in what it did"
+        return "running", f"{who} {'are' if who == 'checks' else 'is'} at work{turn}"
     if item.id in waits.human:
         return "human", "waits for your yes or no"
     if item.id in waits.held:
@@ -327,10 +342,10 @@ def counts(look: Look) -> dict[str, int]:
 
 
 def needs(look: Look, waits: Waits, running_ids: Collection[str]) -> tuple[NeedView, ...]:
-    """What tasks need a person for, oldest first."""
+    """What tasks need a person for, oldest first; files that are no tasks at all come last."""
     found = [_need(item, waits) for item in look.items if item.id not in running_ids]
     found += [_need_of_file(one, look) for one in look.problems]
-    return tuple(sorted((one for one in found if one is not None), key=lambda one: one.since or ""))
+    return tuple(sorted((one for one in found if one is not None), key=lambda one: one.since or "~"))
 
 
 def stuck(item: Item, waits: Waits) -> bool:
@@ -349,7 +364,8 @@ def _need(item: Item, waits: Waits) -> NeedView | None:
         reason = item.ledger.reason or "parked"
         detail = item.ledger.detail or "put into blocked by hand"
         command = _COMMANDS.get(reason, "octopoid retry {id}").format(id=item.id)
-        return NeedView(item.id, reason, detail, command, since)
+        more = len(item.ledger.questions) - 1 if reason == "question" else 0
+        return NeedView(item.id, reason, f"{detail} (and {more} more)" if more > 0 else detail, command, since)
     if item.id in waits.human:
         return NeedView(item.id, "human", "waits for your yes or no", f"octopoid approve {item.id}", since)
     opened = item.ledger.open
@@ -358,15 +374,24 @@ def _need(item: Item, waits: Waits) -> NeedView | None:
 
 def _need_of_file(one: Problem, look: Look) -> NeedView:
     owner = next((item for item in look.items if item.path == one.path), None)
+    move = one.hint if one.hint.startswith("mv ") else ""
     if owner:
-        return NeedView(owner.id, "invalid", place(one), f"octopoid edit {owner.id}", clock.iso(owner.mtime))
-    command = one.hint if one.hint.startswith("mv ") else f"octopoid lint {one.path}"
-    return NeedView(None, "invalid", f"{one.path}: {place(one)}", command, None)
+        since = clock.iso(owner.mtime)
+        return NeedView(owner.id, "invalid", place(one), move or f"octopoid edit {owner.id}", since)
+    return NeedView(None, "invalid", f"{one.path}: {place(one)}", move or "octopoid lint", None)
 
 
 def waits_for_scheduler(look: Look, waits: Waits) -> int:
-    """How many tasks would go on if a scheduler ran."""
-    return sum(1 for item in look.items if not stuck(item, waits))
+    """How many tasks would go on if a scheduler ran. One that waits for another counts no more than that one."""
+    return sum(1 for item in look.items if not stuck(item, waits) and not _behind(item, look))
+
+
+def _behind(item: Item, look: Look) -> bool:
+    """Waits for tasks that are on their way; what depends on a cancelled one is the scheduler's to put aside."""
+    if item.task is None or item.state is not State.INCOMING:
+        return False
+    missing = waiting_on(item.task, look.ids)
+    return bool(missing) and all(look.ids.get(one) is not State.CANCELLED for one in missing)
 
 
 def breaker(one: Breaker) -> BreakerView:

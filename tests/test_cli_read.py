@@ -741,6 +741,8 @@ def test_config_check(queue: Repo) -> None:
     assert "warning" not in queue.octopoid("config", "check").err
     drop(queue, "first", "# First\n")
     assert "warning: there are tasks and no checks" in queue.octopoid("config", "check").err
+    queue.layout.agents_yaml.write_text(POLICY.replace("base: main", "base: mian"))
+    assert "warning: there is no branch `mian`" in queue.octopoid("config", "check").err
     queue.layout.agents_yaml.write_text(POLICY.replace("gates:", "gats:"))
     answer = queue.octopoid("config", "check", ok=(4,))
     assert f"{queue.layout.agents_yaml}:4:1: unknown key `gats`" in answer.out and "did you mean `gates`?" in answer.out

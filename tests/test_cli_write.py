@@ -74,6 +74,9 @@ def test_json_is_the_task(repo: Repo) -> None:
     assert (task["state"], task["ready"], task["labels"]) == ("incoming", True, ["x"])
     shown = repo.octopoid("show", task["id"], "--json").json()["task"]
     assert shown == task
+    assert task["base"] == "main", "where it lands is known before anything ran"
+    assert repo.octopoid("list", "--json").json()["tasks"] == [task]
+    assert repo.octopoid("status", "--json").json()["waiting"] == [task]
 
 
 def test_a_text_comes_from_a_file_or_from_stdin(repo: Repo, tmp_path: Path) -> None:
@@ -358,7 +361,7 @@ def test_several_ids_each_get_their_turn_and_the_worst_status_counts(repo: Repo)
     at_human(repo, "one")
     drop(repo, "two", "# Two\n")
     answer = repo.octopoid("approve", "two", "one", ok=[5])
-    assert "approved one" in answer.err and "two: two is in incoming" in answer.err
+    assert "approved one" in answer.err and "\ntwo is in incoming" in f"\n{answer.err}"
     answer = repo.octopoid("cancel", "two", "nothing", ok=[3])
     assert state_of(repo, "two") is State.INCOMING, "all ids are looked up before anything is done"
 
@@ -383,6 +386,10 @@ def test_answers_come_with_the_command(repo: Repo) -> None:
     path = asked(repo)
     answer = repo.octopoid("answer", "one", ok=[2])
     assert "1: Which colour?" in answer.err and "2: How large?" in answer.err
+    status = repo.octopoid("status", "--json").json()
+    assert status["needs_you"][0]["detail"] == "Which colour? (and 1 more)"
+    assert "How large?" in repo.octopoid("show", "one").out
+    assert "nothing was kept" in repo.octopoid("answer", "one", "-m", "2: large", ok=[2]).err
     assert "3 answers for 2 open questions" in repo.octopoid("answer", "one", *["-m", "x"] * 3, ok=[2]).err
     assert path.exists()
     repo.octopoid("answer", "one", "-m", "Blue.", "-m", "Very.")
@@ -646,6 +653,36 @@ def test_resume_of_an_agent_closes_its_breaker(repo: Repo) -> None:
     assert repo.layout.breakers.read_text().strip() == "{}"
 
 
+# --- agents ---
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("approve", "one"), ("retry", "one"), ("cancel", "one"), ("stop",), ("pause",), ("resume",), ("clean",)],
+    ids=" ".join,
+)
+def test_an_agent_does_not_decide(repo: Repo, command: tuple[str, ...]) -> None:
+    at_human(repo, "one")
+    inside = {"OCTOPOID_ATTEMPT_DIR": str(repo.layout.entry("one", 1))}
+    answer = repo.octopoid(*command, env=inside, ok=[5])
+    assert "an agent called it" in answer.err and "octopoid schema result" in answer.err
+    assert state_of(repo, "one") is State.PROVISIONAL
+    elsewhere = {"OCTOPOID_ATTEMPT_DIR": "/nowhere/attempts/one/001"}
+    repo.octopoid("approve", "one", env=elsewhere)  # the agent of another queue may try ours out
+
+
+# --- run ---
+
+
+def test_run_says_how_it_ended(repo: Repo) -> None:
+    at_human(repo, "one")
+    assert "next: nothing goes on without you" in repo.octopoid("run", "--until-empty", ok=[6]).err
+    assert "one: human: " in (answer := repo.octopoid("run", "--dry-run")).out and "next: " in answer.err
+    repo.octopoid("approve", "one")
+    assert repo.octopoid("run", "--until-empty").err.endswith("next: octopoid status\n")
+    assert repo.octopoid("run", "--once").err == "", "cron mails what is said"
+
+
 # --- clean ---
 
 
@@ -714,6 +751,18 @@ def test_clean_keeps_uncommitted_work_and_the_user_s_worktrees(repo: Repo, tmp_p
     repo.octopoid("clean")
     assert not (repo.layout.home / "worktrees/one").exists()
     assert (tmp_path / "one/README.md").exists()
+
+
+def test_clean_lists_what_was_set_aside_and_keeps_it_until_it_is_named(repo: Repo) -> None:
+    script(repo, WORKS)
+    aside = repo.layout.home / "worktrees/.aside-one-1"
+    aside.mkdir(parents=True)
+    (aside / "mine.txt").write_text("who knows\n")
+    assert "kept       .octopoid/worktrees/.aside-one-1" in repo.octopoid("clean").out
+    assert (aside / "mine.txt").exists()
+    assert "would remove   .octopoid/worktrees/.aside" in repo.octopoid("clean", "--dry-run", "--force", aside.name).out
+    repo.octopoid("clean", "--force", aside.name)
+    assert not aside.exists()
 
 
 def test_clean_can_wait_and_deletes_logs_only_when_asked(repo: Repo) -> None:

@@ -416,3 +416,22 @@ def kill_something(repo: Repo, daemon: Background, chance: random.Random) -> Non
     if runners and chance.random() < 0.4:
         os.kill(chance.choice(runners), signal.SIGKILL)
     daemon.kill()
+
+
+def test_a_move_whose_name_is_taken_waits_and_says_so(repo: Repo) -> None:
+    """An editor saved a file of that name into incoming while the task was claimed and then failed."""
+    script(repo, every([*held(repo)[:2], {"fail": "no"}], WRITE))
+    drop(repo, "twin", "# Twin\n")
+    with repo.background("run"):
+        started(repo)
+        drop(repo, "twin", "# Saved behind the claim\n")
+        let_go(repo)
+        outcome(repo, "twin", 1)
+        eventually(lambda: "occupied" in repo.octopoid("why", "twin").out, 10)
+        assert places(repo, "twin") == (State.CLAIMED, State.INCOMING)
+        spare = repo.layout.task_file(State.INCOMING, "twin-2")
+        repo.layout.task_file(State.INCOMING, "twin").rename(spare)
+        repo.octopoid("cancel", "twin-2")
+        repo.octopoid("retry", "twin")
+        done(repo, "twin")
+    assert landed(repo) == ("twin",)

@@ -54,7 +54,7 @@ def test_a_second_run_says_what_it_does_not_apply(repo: Repo) -> None:
     git(repo, "branch", "develop")
     answer = repo.octopoid("init", "-y", "--adapter", "command", "--base", "develop")
     assert "its base is main, not develop" in answer.err
-    assert "its adapters are claude, not command" in answer.err
+    assert "its adapter is claude, not command" in answer.err
 
 
 def test_what_is_missing_is_restored_and_nothing_else_is_touched(repo: Repo) -> None:

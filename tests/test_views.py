@@ -69,7 +69,13 @@ def test_a_file_that_is_still_written() -> None:
 
 AT_WORK = (
     (State.CLAIMED, opened(agent="codex", attempt=2), views.Waits(), ("running", "codex is at work (attempt 2)")),
-    (State.PROVISIONAL, opened("gate", gate="checks"), views.Waits(), ("running", "checks is at work")),
+    (State.PROVISIONAL, opened("gate", gate="checks"), views.Waits(), ("running", "checks are at work")),
+    (
+        State.CLAIMED,
+        opened(agent="codex", attempt=2),
+        views.Waits(over=frozenset({"one"})),
+        ("running", "codex (attempt 2): ended; the scheduler takes in what it did"),
+    ),
     (
         State.PROVISIONAL,
         opened("landing", "your checkout is dirty"),
@@ -160,6 +166,22 @@ def test_who_waits_for_a_scheduler() -> None:
     human = item("human", State.PROVISIONAL)
     waits = views.Waits(human=frozenset({"human"}))
     assert views.waits_for_scheduler(look(item(), item("two", State.CLAIMED), parked, human), waits) == 2
+    behind = item("behind", depends_on=("human",))
+    found = look(human, behind)
+    assert views.waits_for_scheduler(found, waits) == 0, "only a person's yes helps the first, and so the second"
+    assert views.waits_for_scheduler(found._replace(ids={"behind": State.INCOMING, "human": State.CANCELLED}), waits)
+
+
+def test_the_branch_is_where_a_task_lands() -> None:
+    began = Ledger(last=opened(base="was").open)
+    own = item(ledger=began, base="own")
+
+    def base(one: Item, policy: str = "now") -> str | None:
+        return views.task(one, look(one), NOW, base=policy).base
+
+    assert (base(own), base(item(ledger=began)), base(item())) == ("own", "now", "now")
+    assert base(item(state=State.DONE, ledger=began)) == "was", "it has landed there, whatever the policy says now"
+    assert (base(item(ledger=began), ""), base(item(), "")) == ("was", None)
 
 
 def test_running_is_what_holds_its_lock() -> None:

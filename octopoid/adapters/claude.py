@@ -37,6 +37,8 @@ _LOOKING = ("Read", "Glob", "Grep", *(f"Bash(git {verb}:*)" for verb in ("diff",
 # `git diff --output=FILE` writes, and the rules above would let it. A determined shell quotes around a pattern, so this
 # is the second line only; the first is that a reviewer's worktree is set back and what it changed is reported.
 _NEVER_LOOKING = ("Edit", "Write", "NotebookEdit", "Bash(git *--out*)")
+# It needs no permission, and makes a worktree and a branch in the user's own checkout and works there from then on.
+_NEVER_WRITING = ("EnterWorktree", "ExitWorktree")
 
 _VERDICT = {
     "type": "object",
@@ -46,13 +48,14 @@ _VERDICT = {
         "feedback": {"type": "string", "description": "for a reject: what must change, for the one who does the work"},
         "findings": {
             "type": "array",
+            "maxItems": 50,
             "items": {
                 "type": "object",
                 "properties": {
                     "file": {"type": "string"},
                     "line": {"type": "integer", "minimum": 0},
                     "severity": {"type": "string"},
-                    "message": {"type": "string"},
+                    "message": {"type": "string", "minLength": 1},
                 },
                 "required": ["message"],
                 "additionalProperties": False,
@@ -63,7 +66,11 @@ _VERDICT = {
     "additionalProperties": False,
 }
 
+# Its memory is one folder for all worktrees of a repository, and the user's own sessions read and write it too: what an
+# implementer noted there would stand in its reviewer's prompt.
 _ENVIRONMENT = (
+    ("CLAUDE_CODE_DISABLE_AUTO_MEMORY", "1"),
+    ("CLAUDE_CODE_DISABLE_CRON", "1"),
     ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"),
     ("CLAUDE_CODE_MAX_RETRIES", str(RETRIES)),
     ("DISABLE_AUTOUPDATER", "1"),
@@ -155,7 +162,8 @@ def _permissions(role: Role) -> list[str]:
         offered = dict.fromkeys(rule.partition("(")[0] for rule in allowed)
         flags += ["--tools", ",".join(one for one in offered if not one.startswith("mcp__"))]
     if role.writes:
-        return flags
+        denied = ",".join(one for one in _NEVER_WRITING if one not in allowed)
+        return [*flags, "--disallowedTools", denied] if denied else flags
     return [
         *flags,
         *("--disallowedTools", ",".join(_NEVER_LOOKING)),

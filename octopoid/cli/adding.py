@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from octopoid import lifecycle, store, taskfile
+from octopoid import lifecycle, locks, store, taskfile
 from octopoid.cli import speak
 from octopoid.cli.app import late
 from octopoid.errors import Conflict, Invalid, OctopoidError, UsageError
@@ -16,6 +16,7 @@ from octopoid.look import Look
 from octopoid.model import Item, Ledger, Problem, Task
 from octopoid.states import State
 
+STDIN_NAME = Path("standard input")
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 _TEMPLATE = b"# \n\n<!-- What is to be done? The first heading is the title. -->\n\n## Acceptance criteria\n- [ ] \n"
 
@@ -41,13 +42,14 @@ class Source(NamedTuple):
 def quick(title: str) -> None:
     """`octopoid enqueue TITLE` without options: as the command does it, without the time that its parser takes."""
     layout = speak.layout()
-    tell(add(layout, *compose(title, None, Wish(), edit=False))[0])
+    tell(layout, add(layout, *compose(title, None, Wish(), edit=False))[0])
 
 
-def tell(task: Task) -> None:
+def tell(layout: Layout, task: Task) -> None:
     """The id on stdout, and what to do next."""
     speak.out(task.id)
-    speak.next_step(f"octopoid run works on it; octopoid why {task.id}")
+    works = "the scheduler takes it from here" if locks.is_held(layout.scheduler_lock) else "octopoid run works on it"
+    speak.next_step(f"{works}; octopoid why {task.id}")
 
 
 def compose(title: str, source: Source | None, wish: Wish, edit: bool) -> tuple[bytes, Path]:
@@ -68,7 +70,7 @@ def compose(title: str, source: Source | None, wish: Wish, edit: bool) -> tuple[
 def _below_title(title: str, source: Source | None, wish: Wish) -> bytes:
     if source and _has_front_matter(source.data):
         what = f"{source.path} is a task file with front matter"
-        raise UsageError(what, f"leave the title out: octopoid enqueue -f {source.path}")
+        raise UsageError(what, f"leave the title out: octopoid enqueue {_source(source.path)}")
     try:
         body = source.data.decode("utf-8-sig") if source else ""
     except UnicodeDecodeError as error:
@@ -112,7 +114,12 @@ def edited(layout: Layout, data: bytes, title: str) -> tuple[bytes, Path]:
     """What the person made of the draft. Raises OctopoidError when nothing is left of it."""
     editor = late("editor")
     draft: Path = editor.write_draft(layout, taskfile.slug(title) if title else "new", data)
-    after: bytes = editor.edit(draft, os.environ)
+    try:
+        after: bytes = editor.edit(draft, os.environ)
+    except OctopoidError as error:
+        if error.hint.startswith("your text is in"):
+            error.hint = f"your text is kept: octopoid enqueue {_source(draft)}"
+        raise
     if not after.strip() or after == _TEMPLATE:
         draft.unlink()
         raise OctopoidError("nothing was written, so nothing was added")
@@ -165,12 +172,19 @@ def _parse(data: bytes, name: Path) -> Task:
         return taskfile.parse(data, Path(f"{stem}.md"))
     except Invalid as error:
         problems = tuple(Problem(name, *one[1:]) for one in error.problems)
-        raise Invalid(f"{name} is not a task", problems, f"mend it, then: octopoid enqueue -f {name}") from None
+        again = f"octopoid enqueue {_source(name)}"
+        raise Invalid(f"{name} is not a task", problems, f"mend it, then: {again}") from None
+
+
+def _source(name: Path) -> str:
+    """The argument that gives this text again."""
+    return "-" if name == STDIN_NAME else f"-f '{name}'" if " " in str(name) else f"-f {name}"
 
 
 def plain(layout: Layout, task: Task, path: Path) -> dict[str, object]:
     """The `task` of DESIGN §10, as `show --json` would say it now."""
     views = late("views")
     item = Item(task.id, State.INCOMING, path, path.stat().st_mtime, task, None, Ledger())
-    shown: dict[str, object] = views.plain(views.task(item, Look((item,), (), store.every_id(layout)), speak.now()))
+    found, base = Look((item,), (), store.every_id(layout)), late("cli.reading").base(layout)
+    shown: dict[str, object] = views.plain(views.task(item, found, speak.now(), base=base))
     return shown

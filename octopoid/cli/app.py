@@ -175,6 +175,7 @@ def _unexpected(error: Exception) -> int:
     if isinstance(error, OSError) and error.errno in _THEIRS:
         _give_up_stdout()
         sys.stderr.write(f"octopoid: {error.filename or 'cannot go on'}: {error.strerror}\n")
+        sys.stderr.write("next: octopoid doctor looks at disks, locks and permissions\n")
         return 1
     text = "".join(importlib.import_module("traceback").format_exception(error))
     path = _crash_log(text)

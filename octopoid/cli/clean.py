@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from octopoid import cleaning, config, launching, lifecycle, worktrees
+from octopoid import cleaning, config, git, launching, lifecycle, stopping, worktrees
 from octopoid.cli import common
 from octopoid.errors import Contained, GitError, Invalid, LostRace, UsageError
 from octopoid.layout import Layout
@@ -53,6 +53,8 @@ def clean(
     A worktree with work that has not landed stays, unless --force names its task. Evidence of what happened is kept.
     """
     layout = common.layout()
+    if not dry_run:
+        stopping.refuse_agents(layout)
     folder = _folder(layout)
     now = common.now()
     forced = [_finished(layout, folder, word) for word in force]
@@ -67,6 +69,8 @@ def clean(
     freed = _do(layout, plan, forced, dry_run, now)
     for kept in plan.keep:
         common.out(f"kept       {layout.short(kept.path)}  {_size(kept.size)}  {kept.keeps}")
+    if not dry_run:
+        git.maintain(layout.root)  # our own commits leave it out, since they must be quick
     _sum_up(layout, folder, plan, freed, dry_run)
 
 
@@ -101,8 +105,9 @@ def _sum_up(layout: Layout, folder: Path, plan: cleaning.Plan, freed: int, dry_r
     verb = "would be freed" if dry_run else "freed"
     used = f"worktrees {_size(worktrees.idle_size(folder))}, evidence {_size(worktrees.idle_size(layout.attempts))}"
     common.say(f"{_size(freed)} {verb}; in use: {used}")
-    if plan.keep:
-        common.say(f"what was kept is nowhere else; octopoid diff {plan.keep[0].task} shows it")
+    known = [one.task for one in plan.keep if not one.task.startswith(cleaning.ASIDE)]
+    if known:
+        common.say(f"what was kept is nowhere else; octopoid diff {known[0]} shows it")
     common.next_step("octopoid clean does it" if dry_run and (plan.archive or plan.remove) else "octopoid status")
 
 

@@ -71,7 +71,7 @@ def each(ids: list[str], action: Callable[[str], None]) -> None:
         try:
             action(task)
         except OctopoidError as error:
-            say(f"{task}: {error.message}")
+            say(error.message if error.message.startswith(task) else f"{task}: {error.message}")
             if error.hint:
                 say(f"  {error.hint}")
             worst = max(worst, error.exit_code)

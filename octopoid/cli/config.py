@@ -5,9 +5,10 @@ from __future__ import annotations
 import typer
 
 from octopoid import config as policy
-from octopoid import store, views
+from octopoid import git, store, views
 from octopoid.cli import common
 from octopoid.cli.lint import INVALID, policy_problems
+from octopoid.layout import Layout
 from octopoid.settings import Config
 
 cli = typer.Typer()
@@ -25,7 +26,7 @@ def check(as_json: common.Json = False) -> None:
     problems = policy_problems(layout)
     found = None if problems else policy.load(layout.home)
     tasks = len(store.every_id(layout))
-    warnings = _warnings(found, tasks) if found else ()
+    warnings = (*_warnings(found, tasks), *_about_base(layout, found)) if found else ()
     if as_json:
         shown = views.plain(tuple(views.problem(one) for one in problems))
         common.emit("config", ok=found is not None, problems=shown, warnings=list(warnings))
@@ -40,7 +41,7 @@ def check(as_json: common.Json = False) -> None:
     if problems:
         common.next_step("mend what is named above, then: octopoid config check")
         raise typer.Exit(INVALID)
-    common.next_step("octopoid run")
+    common.next_step("octopoid run; octopoid doctor looks whether the agents' programs are there")
 
 
 def _summary(found: Config) -> str:
@@ -54,6 +55,13 @@ def _summary(found: Config) -> str:
 
 def _count(number: int, word: str) -> str:
     return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+def _about_base(layout: Layout, found: Config) -> tuple[str, ...]:
+    """A policy may be valid and name a branch that is not there (yet)."""
+    if not found.base or git.branch_sha(layout.root, found.base):
+        return ()
+    return (f"there is no branch `{found.base}` with a commit, so nothing can start; `base:` names it",)
 
 
 def _warnings(found: Config, tasks: int) -> tuple[str, ...]:

@@ -50,7 +50,7 @@ def enqueue(
         list[str],
         typer.Option("--after", metavar="ID", help="Wait for this task.", autocompletion=common.complete_ids),
     ] = [],  # noqa: B006 - typer's "none given"
-    labels: Annotated[list[str], typer.Option("--label", metavar="WORD", help="For `list --label`.")] = [],  # noqa: B006
+    labels: Annotated[list[str], typer.Option("--label", metavar="WORD", help="For `list --label`.")] = [],  # noqa: B006 - as above
     base: Annotated[str, typer.Option("--base", metavar="BRANCH", help="Start from and land on this branch.")] = "",
     edit: Annotated[bool, typer.Option("--edit", help="Open it in $VISUAL or $EDITOR first.")] = False,
     as_json: common.Json = False,
@@ -72,7 +72,7 @@ def enqueue(
     if as_json:
         common.emit("enqueue", task=adding.plain(layout, task, path))
     else:
-        adding.tell(task)
+        adding.tell(layout, task)
 
 
 def _inputs(title: str, dash: str, body: str, file: str) -> tuple[str, Source | None]:
@@ -90,7 +90,7 @@ def _inputs(title: str, dash: str, body: str, file: str) -> tuple[str, Source | 
 
 
 def _read(name: str) -> Source:
-    path = Path("standard input" if name == STDIN else name)
+    path = adding.STDIN_NAME if name == STDIN else Path(name)
     try:
         if name == STDIN:
             if sys.stdin.isatty():

@@ -56,7 +56,7 @@ def _line(one: journal.Event) -> str:
     way = f"{one.leaves or '·'} → {one.enters or '·'}" if one.leaves or one.enters else "·"
     detail = common.one_line(one.detail)
     return (
-        f"{one.seq:>5}  {moment or record['at']}  {one.event:<8}  {one.task or '-'}  {way}  {one.by}  {detail}".rstrip()
+        f"{one.seq:>5}  {moment or record['at']}  {one.event:<8}  {one.task or '-':<24}  {way}  {one.by}  {detail}".rstrip()
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -52,7 +53,8 @@ def init(
     layout = setup.repository(_start(context))
     _check_options(layout, base, adapter)
     is_new = not layout.agents_yaml.exists()
-    if setup.is_complete(layout):
+    complete = setup.is_complete(layout)
+    if complete:
         common.out(f"nothing to do: {layout.home} is complete")
     else:
         choice = _choose(layout, base, adapter, ask=common.interactive() and not yes) if is_new else None
@@ -60,7 +62,10 @@ def init(
     if not is_new:
         _about_kept(layout, base, adapter)
     _warn(layout)
-    _next_steps(layout)
+    if complete:
+        common.next_step("octopoid status; octopoid config check reads agents.yaml again after an edit")
+    else:
+        _next_steps(layout)
 
 
 def _start(context: typer.Context) -> Path:
@@ -200,10 +205,13 @@ def _about_kept(layout: Layout, base: str, adapter: str) -> None:
         common.say("  octopoid config check shows all that is wrong")
         return
     if base and base != known.base:
-        common.say(f"agents.yaml is there and stays as it is: its base is {known.base or 'not set'}, not {base}")
+        said = known.base or "not set"
+        common.say(f"agents.yaml stays as it is: its base is {said}, not {base}; change it there if you want to")
     used = sorted({agent.adapter for agent in known.agents.values()})
     if adapter and adapter not in used:
-        common.say(f"agents.yaml is there and stays as it is: its adapters are {', '.join(used)}, not {adapter}")
+        verb = "adapter is" if len(used) == 1 else "adapters are"
+        said = f"its {verb} {', '.join(used)}, not {adapter}"
+        common.say(f"agents.yaml stays as it is: {said}; change it there if you want to")
 
 
 def _warn(layout: Layout) -> None:
@@ -223,7 +231,7 @@ def _warn(layout: Layout) -> None:
 
 def _next_steps(layout: Layout) -> None:
     common.say("The queue lives in .octopoid/queue and is not committed: `git clean -fdx` would delete it.")
-    at = "" if layout.root == Path.cwd() else f"cd {layout.root} and "
+    at = "" if layout.root == Path.cwd() else f"cd {shlex.quote(str(layout.root))}, "
     common.next_step(
         f'{at}look at .octopoid/agents.yaml, commit .octopoid, then: octopoid enqueue "What is to be done"'
         " && octopoid run"

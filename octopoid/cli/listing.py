@@ -19,8 +19,10 @@ def show(states: Collection[str] = (), label: str = "", ready: bool = False, as_
     found = reading.observe(layout)
     wanted = [STATES[name] for name in states if name != INVALID] if states else list(ACTIVE)
     waits = reading.waits(layout, found) if State.PROVISIONAL in wanted else views.Waits()
+    waits = waits._replace(over=reading.ended(layout, found))
     pauses, now = steer.pauses(layout), speak.now()
-    tasks = [views.task(item, found.look, now, pauses, waits) for item in reading.in_state(layout, found, wanted)]
+    items, base = reading.in_state(layout, found, wanted), reading.base(layout) if as_json else ""
+    tasks = [views.task(item, found.look, now, pauses, waits, base) for item in items]
     tasks = [one for one in tasks if (not label or label in one.labels) and (one.ready or not ready)]
     problems = found.look.problems if not states or INVALID in states else ()
     invalid = tuple(views.problem(one) for one in problems if not (label or ready))

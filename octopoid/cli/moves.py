@@ -83,7 +83,7 @@ def _answer(
     ids: common.Ids,
     messages: Annotated[
         list[str],
-        typer.Option("-m", "--message", metavar="TEXT", help="An answer; once for each open question, in their order."),
+        typer.Option("-m", "--message", metavar="TEXT", help="An answer; once for each open question, in their order. One alone answers all of them."),
     ] = [],  # noqa: B006 - typer's way to say "none given"; never changed
 ) -> None:
     """Answer the questions of an agent: its task goes on with them.
@@ -95,7 +95,8 @@ def _answer(
     def one(task: str) -> None:
         answered = _answers(layout, task, messages)
         lifecycle.answer(layout, task, answered, common.now())
-        common.say(f"answered {task}: back to incoming")
+        count = f" ({len(answered)} questions)" if len(answered) > 1 else ""
+        common.say(f"answered {task}{count}: back to incoming")
 
     _run(ids, layout, one)
     common.next_step(_goes_on(layout))
@@ -172,6 +173,7 @@ def _policy_base(layout: Layout) -> str:
 
 
 def _run(words: list[str], layout: Layout, action: Callable[[str], None]) -> None:
+    stopping.refuse_agents(layout)
     common.each(common.resolve(layout, words), action)
 
 
@@ -231,6 +233,7 @@ def _answers(layout: Layout, task: str, messages: list[str]) -> tuple[tuple[str,
             common.say(f"{number}: {common.clean_text(question)}" if number in missing else f"{number}: (answered)")
         raise UsageError(
             f"{task} has {len(missing)} open question{'s' if len(missing) > 1 else ''}",
+            f"{'nothing was kept; ' if messages else ''}"
             f"octopoid answer {task} -m TEXT, once for each, or: octopoid edit {task}",
         )
     return answered

@@ -21,7 +21,7 @@ _WAITING_SHOWN = 15
 def show(as_json: bool = False) -> None:
     """Print the state of the queue we are in."""
     layout = speak.layout()
-    found = gather(layout, speak.now())
+    found = gather(layout, speak.now(), reading.base(layout) if as_json else "")
     if as_json:
         speak.emit("status", **views.plain(found._asdict()))
         return
@@ -35,8 +35,8 @@ def watch() -> None:
     render.watch(lambda: _drawing(layout, gather(layout, speak.now())))
 
 
-def gather(layout: Layout, now: float) -> views.StatusView:
-    """Everything that status shows."""
+def gather(layout: Layout, now: float, base: str = "") -> views.StatusView:
+    """Everything that status shows. `base`: the branch of the policy, which only JSON tells."""
     found = reading.observe(layout)
     waits = reading.waits(layout, found)
     pauses = steer.pauses(layout)
@@ -52,8 +52,9 @@ def gather(layout: Layout, now: float) -> views.StatusView:
         detail = f"no scheduler runs, and {idle} {'task waits' if idle == 1 else 'tasks wait'} for one"
         needs = (*needs, views.NeedView(None, "scheduler", detail, "octopoid run", None))
     asked = {one.task for one in needs if one.task}
+    waits = waits._replace(over=frozenset(one.id for one in opened) - working)
     waiting = tuple(
-        views.task(one, looked, now, pauses, waits)
+        views.task(one, looked, now, pauses, waits, base)
         for one in looked.items
         if one.id not in working and one.id not in asked and not one.problem
     )
@@ -75,13 +76,14 @@ def _needs_of_policy(scheduler: views.SchedulerView) -> tuple[views.NeedView, ..
 
 
 def _drawing(layout: Layout, found: views.StatusView) -> tuple[Sequence[render.Table], Sequence[str]]:
-    everything = (_needs(found), _running(found), _waiting(found), _landed(found), _invalid(layout, found))
+    everything = (_needs(layout, found), _running(found), _waiting(found), _landed(found), _invalid(layout, found))
     return [table for table in everything if table.rows], _summary(found)
 
 
-def _needs(found: views.StatusView) -> render.Table:
+def _needs(layout: Layout, found: views.StatusView) -> render.Table:
     columns = (_ID, render.Column("reason", "yellow"), _DETAIL, render.Column("command", "bold", note=True))
-    rows = tuple((one.task or "-", one.reason, one.detail, one.command) for one in found.needs_you)
+    home = f"{layout.root}/"
+    rows = tuple((one.task or "-", one.reason, one.detail.replace(home, ""), one.command) for one in found.needs_you)
     return render.Table("needs you", columns, rows, "bold yellow")
 
 

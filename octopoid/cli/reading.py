@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from octopoid import attempts, locks, look, sections, steer, store, taskfile, views
+from octopoid import attempts, gitfiles, locks, look, sections, steer, store, taskfile, views
 from octopoid.cli.app import late
 from octopoid.errors import Invalid, NotFound
 from octopoid.layout import Layout
@@ -100,6 +100,12 @@ def signs(layout: Layout, task: str, ledger: Ledger) -> views.Signs:
     )
 
 
+def ended(layout: Layout, found: Found) -> frozenset[str]:
+    """Whose run has ended and is not taken in yet."""
+    opened = [one for one in found.look.items if one.ledger.open]
+    return frozenset(one.id for one in opened if not signs(layout, one.id, one.ledger).alive)
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object, {} where there is none that can be read."""
     try:
@@ -158,6 +164,25 @@ def policy_problem(layout: Layout) -> str | None:
         return _text(note)
     problem: str | None = late("cli.judged").problem(layout)
     return problem
+
+
+def base(layout: Layout) -> str:
+    """The branch that tasks without one of their own land on; "" where nothing says so.
+
+    `base` of the policy in force, which is read as YAML, not loaded (most of that time is about other keys); without
+    it the branch that the user's checkout is on, as the scheduler does. Only JSON and `show` tell it.
+    """
+    home = layout.last_good if policy_problem(layout) else layout.home
+    path = home / layout.agents_yaml.name
+    try:
+        said = late("yamltext").load(path.read_text(encoding="utf-8"), path).value
+    except (OSError, UnicodeDecodeError, Invalid):
+        return ""
+    node = said.get("base") if isinstance(said, dict) else None
+    if node is not None:
+        return node.value if isinstance(node.value, str) else ""
+    head = gitfiles.line(gitfiles.common_dir(layout.root) / "HEAD").removeprefix("ref: ")
+    return head.removeprefix("refs/heads/") if head.startswith("refs/heads/") and not head.endswith("/.invalid") else ""
 
 
 def entries(layout: Layout, task: str) -> tuple[Entry, ...]:

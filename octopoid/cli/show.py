@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import typer
 
 from octopoid import details, lifecycle, steer, views
-from octopoid.cli import common, judged, reading, render
+from octopoid.cli import common, reading, render
 from octopoid.layout import Layout
 from octopoid.model import Item
 from octopoid.states import SATISFYING, State
@@ -23,9 +23,8 @@ def show(word: common.Id, as_json: common.Json = False) -> None:
     found = reading.observe(layout)
     item = reading.item(layout, found, task)
     waits = reading.waits(layout, found) if item.state is State.PROVISIONAL else views.Waits()
-    view = views.task(item, found.look, common.now(), steer.pauses(layout), waits)
-    known = None if view.base or item.task is None else judged.policy(layout)
-    view = view._replace(base=view.base or (known.base if known else None) or None)
+    waits = waits._replace(over=reading.ended(layout, found))
+    view = views.task(item, found.look, common.now(), steer.pauses(layout), waits, reading.base(layout))
     entries = tuple(details.entry(one, layout.entry(task, one.number)) for one in found.observer.entries(task))
     verdicts = tuple(details.verdict(one) for one in item.ledger.verdicts)
     body = item.task.body if item.task else reading.raw(item.path)
@@ -48,6 +47,8 @@ def _print(layout: Layout, item: Item, view: views.TaskView, body: str) -> None:
     for one in item.task.criteria if item.task else ():
         command = f" :: {one.command}" if one.command else ""
         common.out(f"  {'criterion':<12}  {common.one_line(one.text + command)}")
+    for question in item.ledger.questions if view.reason == "question" else ():
+        common.out(f"  {'question':<12}  {common.one_line(question)}")
     if body:
         common.out()
         common.out(common.clean_text(body))
@@ -113,6 +114,8 @@ def _verdicts(verdicts: tuple[details.VerdictView, ...]) -> render.Table:
 
 
 def _next(item: Item, view: views.TaskView) -> str:
+    if view.reason == "question":
+        return f"octopoid answer {view.id} -m TEXT"
     if item.state in SATISFYING or view.candidate:
         return f"octopoid diff {view.id}"
     if view.reason == "running":

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from octopoid import config, steer
+from octopoid import config, steer, stopping
 from octopoid.cli import common
 from octopoid.errors import Invalid, NotFound, UsageError
 from octopoid.hints import nearest
@@ -45,11 +45,11 @@ def _pause(ids: ManyIds = [], agents: Agents = []) -> None:  # noqa: B006 - type
 )
 def _resume(
     ids: ManyIds = [],  # noqa: B006 - typer's "none given"
-    agents: Agents = [],  # noqa: B006
+    agents: Agents = [],  # noqa: B006 - typer's "none given"
     breakers: Annotated[
         list[str],
         typer.Option("--breaker", metavar="NAME", help="Close this breaker: what it says is mended; all: every one."),
-    ] = [],  # noqa: B006
+    ] = [],  # noqa: B006 - typer's "none given"
 ) -> None:
     """Go on after a pause: lift it for some tasks or an agent; without either lift every pause.
 
@@ -74,6 +74,7 @@ def _resume(
 
 
 def _names(layout: Layout, ids: list[str], agents: list[str]) -> list[str]:
+    stopping.refuse_agents(layout)
     return [*(f"task-{task}" for task in common.resolve(layout, ids)), *(f"agent-{name}" for name in agents)]
 
 

@@ -36,6 +36,7 @@ def stop(
     its work, and park the task in blocked; this works without a scheduler, too.
     """
     layout = common.layout()
+    stopping.refuse_agents(layout)
     if task and now:
         raise UsageError("--now is about everything, an ID about one task", "give one of them")
     if task:
