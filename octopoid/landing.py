@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from typing import NamedTuple
 
-from octopoid import attempts, git, lifecycle, merging
-from octopoid.errors import GitError
+from octopoid import attempts, git, lifecycle, merging, store
+from octopoid.errors import GitError, LostRace
 from octopoid.layout import Layout
 from octopoid.model import Entry, Item, Opening, Outcome
 from octopoid.plans import Projection
@@ -59,8 +59,17 @@ def begin(
 def land(layout: Layout, item: Item, base: str, projection: Projection, now: float) -> Landed:
     """Write down the intent and try to move `base` to the result, once."""
     with lifecycle.landing_lock(layout, base):
+        _still_there(layout, item)
         begun, opening = begin(layout, item, base, projection, now)
         return _advance(layout, item, Entry(begun.number, opening), now)
+
+
+def _still_there(layout: Layout, item: Item) -> None:
+    """A person's `reject`, `retry` or `mv` may have come between the look and the lock. Raises LostRace."""
+    here = layout.task_file(State.PROVISIONAL, item.id).exists()
+    newest = max((int(name) for name in store.durable_names(layout.entries(item.id)) if name.isdecimal()), default=0)
+    if not here or newest != item.ledger.next_number - 1:
+        raise LostRace(f"{item.id} was moved or judged while it was about to land")
 
 
 def resume(layout: Layout, item: Item, entry: Entry, now: float) -> Landed:
@@ -96,8 +105,8 @@ def _advance(layout: Layout, item: Item, entry: Entry, now: float) -> Landed:
     opening = entry.opening
     result = opening.result_sha
     if not _has(layout, opening):
-        if item.state is not State.PROVISIONAL:
-            _give_up(layout, item.id, entry, f"its task went to {item.state.value}", now)
+        if not layout.task_file(State.PROVISIONAL, item.id).exists():
+            _give_up(layout, item.id, entry, "its task was taken out of provisional", now)
             return Landed(False)
         moved = merging.advance(layout.root, base=opening.base, old=opening.onto, new=result)
         healed = moved.waits == "dirty" and merging.heal_fast_forward(layout.root, opening.base, result)

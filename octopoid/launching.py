@@ -20,6 +20,7 @@ from octopoid.layout import Layout
 from octopoid.model import Item, Opening, Task
 from octopoid.plans import Base, Projection
 from octopoid.settings import Agent, Check, Config
+from octopoid.states import State
 
 ENVIRONMENT = frozenset(
     {
@@ -178,9 +179,15 @@ def start_review(site: Site, item: Item, agent: Agent, slot: int, base: Base, no
 def start_landing(site: Site, item: Item, begun: attempts.Begun, opening: Opening) -> Started:
     """Let a supervisor move the base: the user's hooks run there, and may take their time."""
     with _holding(begun):
-        root, lock = str(site.layout.root), str(site.layout.landing_lock(opening.base))
         step = _call(
-            "land", "advance", root=root, base=opening.base, old=opening.onto, new=opening.result_sha, lock=lock
+            "land",
+            "advance",
+            root=str(site.layout.root),
+            base=opening.base,
+            old=opening.onto,
+            new=opening.result_sha,
+            lock=str(site.layout.landing_lock(opening.base)),
+            task_file=str(site.layout.task_file(State.PROVISIONAL, item.id)),
         )
         return _start(site, item, opening, begun, [step], ())
 

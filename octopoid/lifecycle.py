@@ -248,7 +248,7 @@ def _section(task: str, outcome: Outcome) -> Callable[[bytes], bytes] | None:
 
 
 def _told(data: bytes, _task: str, outcome: Outcome) -> bytes:
-    text = outcome.feedback or outcome.detail
+    text = outcome.feedback or (outcome.detail if outcome.charged else "")
     return sections.put(data, "feedback", text) if text else data
 
 

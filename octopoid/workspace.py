@@ -76,9 +76,12 @@ def restore(*, root: str, worktree: str, commit: str, facts: str) -> int:
     return _status(lambda: _restore(Path(root), Path(worktree), sha(commit), Path(facts)))
 
 
-def advance(*, root: str, base: str, old: str, new: str, lock: str) -> int:
-    """Move the base branch where hooks of the user's run: supervised, so that no look waits for them (DESIGN §8)."""
-    return _status(lambda: _advance(Path(root), base, sha(old), sha(new), lock))
+def advance(*, root: str, base: str, old: str, new: str, lock: str, task_file: str) -> int:
+    """Move the base branch where hooks of the user's run: supervised, so that no look waits for them (DESIGN §8).
+
+    `task_file`: must still be there once `lock` is held; otherwise a person took the work back, and nothing is done.
+    """
+    return _status(lambda: _advance(Path(root), base, sha(old), sha(new), lock, Path(task_file)))
 
 
 def _status(work: Callable[[], int]) -> int:
@@ -118,8 +121,11 @@ def _prepare(root: Path, place: Path, base_sha: str, reuse: str, facts: Path, in
     return OK
 
 
-def _advance(root: Path, base: str, old: str, new: str, lock: str) -> int:
+def _advance(root: Path, base: str, old: str, new: str, lock: str, task_file: Path) -> int:
     with locks.waiting(lock, LANDING_PATIENCE):
+        if not task_file.exists():
+            say("octopoid: the task was taken back; nothing lands")
+            return FAILED
         moved = merging.advance(root, base=base, old=old, new=new)
     say(f"octopoid: {base} is at {new[:12]}" if moved.done else f"octopoid: {base} waits: {moved.waits} {moved.detail}")
     return OK if moved.done else TROUBLE

@@ -86,6 +86,7 @@ def test_a_text_comes_from_a_file_or_from_stdin(repo: Repo, tmp_path: Path) -> N
     assert enqueued(repo, "T", "-", input="From a pipe.\n").read_text() == "# T\n\nFrom a pipe.\n"
     assert enqueued(repo, "T", "-f", "-", input="Also.\n").read_text() == "# T\n\nAlso.\n"
     assert enqueued(repo, "-", input="# Whole\n\nText\n").read_text() == "# Whole\n\nText\n"
+    assert enqueued(repo, "-", input="\nSay hello\nplease\n").name.startswith("say-hello-")
 
 
 def test_a_whole_task_file_goes_in_as_it_is(repo: Repo, tmp_path: Path) -> None:

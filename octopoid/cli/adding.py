@@ -167,13 +167,17 @@ def _enqueue(layout: Layout, task: str, data: bytes) -> Path:
 
 def _parse(data: bytes, name: Path) -> Task:
     """The task; what is wrong is said about the file that the person knows. Without a heading its name is the title."""
-    stem = taskfile.slug(name.stem)
+    stem = taskfile.slug(_first_line(data) if name == STDIN_NAME else name.stem)
     try:
         return taskfile.parse(data, Path(f"{stem}.md"))
     except Invalid as error:
         problems = tuple(Problem(name, *one[1:]) for one in error.problems)
         again = f"octopoid enqueue {_source(name)}"
         raise Invalid(f"{name} is not a task", problems, f"mend it, then: {again}") from None
+
+
+def _first_line(data: bytes) -> str:
+    return next((line for line in data.decode("utf-8", "replace").splitlines() if line.strip()), "")[:200]
 
 
 def _source(name: Path) -> str:

@@ -55,9 +55,8 @@ def _line(one: journal.Event) -> str:
     record = journal.plain(one)
     way = f"{one.leaves or '·'} → {one.enters or '·'}" if one.leaves or one.enters else "·"
     detail = common.one_line(one.detail)
-    return (
-        f"{one.seq:>5}  {moment or record['at']}  {one.event:<8}  {one.task or '-':<24}  {way}  {one.by}  {detail}".rstrip()
-    )
+    task = f"{one.task or '-':<24}"
+    return f"{one.seq:>5}  {moment or record['at']}  {one.event:<8}  {task}  {way}  {one.by}  {detail}".rstrip()
 
 
 def _size(layout: Layout) -> int:

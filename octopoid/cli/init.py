@@ -135,7 +135,7 @@ def _checks(layout: Layout, ask: bool) -> tuple[detect.Found, ...]:
         if said == one.run and said != _NONE:
             kept.append(one)
         elif said != _NONE:
-            kept.append(detect.Found(one.name, said, "", "you said so"))
+            kept.append(detect.Found(one.name, said, "", ""))
     return tuple(kept)
 
 

@@ -83,12 +83,13 @@ def _answer(
     ids: common.Ids,
     messages: Annotated[
         list[str],
-        typer.Option("-m", "--message", metavar="TEXT", help="An answer; once for each open question, in their order. One alone answers all of them."),
+        typer.Option("-m", "--message", metavar="TEXT", help="An answer; once for each open question, in order."),
     ] = [],  # noqa: B006 - typer's way to say "none given"; never changed
 ) -> None:
     """Answer the questions of an agent: its task goes on with them.
 
-    What you wrote into the file counts; -m fills what is still open. Without -m, on a terminal, you are asked.
+    What you wrote into the file counts; -m fills what is still open, and one -m alone answers all of that. Without -m,
+    on a terminal, you are asked.
     """
     layout = common.layout()
 

@@ -85,4 +85,5 @@ def _refuse_worktree(layout: Layout) -> None:
         raise Conflict("an agent must not start a scheduler", "leave the result; the scheduler does the rest")
     here = worktree_of(Path.cwd())
     if here is not None and here != layout.root and main_worktree(here) == layout.root:
-        raise Conflict(f"{here} is a linked worktree", f"start the scheduler in the main one: cd {shlex.quote(str(layout.root))}")
+        there = f"cd {shlex.quote(str(layout.root))}"
+        raise Conflict(f"{here} is a linked worktree", f"start the scheduler in the main one: {there}")
