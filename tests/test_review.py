@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from harness import OCTOPOID, Repo, commit, drop, eventually, git, landed, marked, places, script, state_of
 
-from octopoid import fold as folding
 from octopoid import attempts, gates, judging, landing, lifecycle, merging, policy
+from octopoid import fold as folding
 from octopoid.applying import Moment
 from octopoid.evidence import Exit, Facts, StepExit
 from octopoid.model import (
