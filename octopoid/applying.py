@@ -127,7 +127,7 @@ class Hands:
         item = _item(at, action.task)
         entry = _open(item)
         if entry.opening.kind == "landing":
-            self._landed(item, landing.resume(self.layout, item, entry, at.now), at)
+            self._landed(item, landing.resume(self.layout, item, entry, at.now, drop=action.drop), at)
             return
         outcome = closing.close(self.layout, item, entry, at.config, at.now)
         if outcome is None:

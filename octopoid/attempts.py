@@ -66,6 +66,7 @@ def close(layout: Layout, task: str, number: int, outcome: Outcome) -> None:
     if path.exists():
         raise Conflict(f"{layout.short(path)} is written already")
     durable.write(path, jsontext.dump(outcome))
+    os.utime(layout.entries(task))  # the folder's time is that of its newest evidence: the day's costs are found by it
 
 
 def mark_moved(layout: Layout, task: str, number: int, state: str) -> None:

@@ -12,7 +12,7 @@ from octopoid.evidence import Exit, Facts
 from octopoid.layout import Layout
 from octopoid.model import Entry, Item, Opening, Outcome, Result
 from octopoid.plans import Live, Refuse
-from octopoid.settings import Config, Limits
+from octopoid.settings import Agent, Config, Limits
 from octopoid.states import State
 
 END_GRACE = 2.0
@@ -141,10 +141,12 @@ def _word(folder: Path, reading: Reading | None) -> Result:
 
 
 def _reading(folder: Path, entry: Entry, exit_: Exit | None, config: Config) -> Reading | None:
-    agent = config.agents.get(entry.opening.agent)
+    opening = entry.opening
     step = exit_.step("agent") if exit_ else None
-    if agent is None or step is None:
+    if step is None or opening.adapter not in ADAPTERS:
         return None
+    # The agent may have left the policy since: its adapter still reads what it left.
+    agent = config.agents.get(opening.agent) or Agent(opening.agent, opening.role, opening.adapter)
     facts = Evidence(step.status, step.signal, step.ended_by, folder / "output.log", step.log_start, step.log_end)
     return ADAPTERS[agent.adapter].read(agent, facts)
 

@@ -28,6 +28,8 @@ GLANCE = 1.0
 
 FULL = 60.0
 STOP_PATIENCE = 60.0
+TROUBLE = 5.0
+INTERRUPTED = 130
 MOVES_BY_ITSELF = frozenset({"running", "not settled", "backoff"})
 """What `--until-empty` waits for; everything else needs a person or may take for ever (DESIGN §7)."""
 
@@ -82,14 +84,27 @@ def _loop(scheduler: Scheduler, until_empty: bool, interval: float, progress: Ca
         while True:
             flags.wake.clear()
             flags.edited = False
-            tick = scheduler.tick()
+            if flags.leave or layout.stop_request.exists():
+                _leave(scheduler)
+                return INTERRUPTED if until_empty and flags.leave else 0
+            tick = _try(scheduler)
+            if tick is None:
+                flags.wake.wait(TROUBLE)
+                continue
             if progress:
                 progress(tick)
-            if flags.leave or layout.stop_request.exists():
-                return _leave(scheduler)
             if until_empty and not moves_by_itself(tick.plan, scheduler.hands.hopeless):
                 return 6 if tick.look.items or tick.look.problems else 0
             _wait(scheduler, flags, tick, interval)
+
+
+def _try(scheduler: Scheduler) -> Tick | None:
+    """One tick; None when the disk refused (full, read-only, gone): said, and tried again."""
+    try:
+        return scheduler.tick()
+    except OSError as error:
+        scheduler.hands.say(f"the disk refuses: {error}; trying again in {TROUBLE:g} s")
+        return None
 
 
 def moves_by_itself(plan: Plan, hopeless: Callable[[Action], bool]) -> bool:
@@ -112,7 +127,7 @@ def _wait(scheduler: Scheduler, flags: Flags, tick: Tick, interval: float) -> No
         flags.wake.clear()
 
 
-def _leave(scheduler: Scheduler) -> int:
+def _leave(scheduler: Scheduler) -> None:
     """Start nothing more and go; after `stop --now` end the agents first."""
     layout = scheduler.layout
     try:
@@ -130,7 +145,6 @@ def _leave(scheduler: Scheduler) -> int:
                 break
             waker.wait(0.1)
     layout.stop_request.unlink(missing_ok=True)
-    return 0
 
 
 def _dry_run(layout: Layout, say: Callable[[str], None]) -> int:

@@ -70,14 +70,17 @@ def _note(ledger: Ledger, _entry: Entry) -> Ledger:
 def _program(ledger: Ledger, entry: Entry) -> Ledger:
     """What attempts, gates and landings have in common, then what is theirs."""
     role = entry.opening.role
-    if entry.started and entry.opening.kind in ("attempt", "gate"):
-        ledger = ledger._replace(judged=entry.opening.kind == "gate")
+    if entry.started and entry.opening.kind == "gate":
+        ledger = ledger._replace(judged=True)
     if entry.started and role:
         ledger = ledger._replace(tries={**ledger.tries, role: ledger.tries.get(role, 0) + 1})
     outcome = entry.outcome
     if outcome is None:
         return ledger._replace(open=entry)
     ledger = _costs(ledger._replace(open=None), outcome)
+    if entry.opening.kind == "attempt" and outcome.class_ in ("ok", "task"):
+        ledger = ledger._replace(judged=False)  # it got as far as its agent, so the worktree is at its work
+    ledger = ledger._replace(setbacks=ledger.setbacks + 1 if outcome.class_ == "environment" else 0)
     if outcome.verdict:
         return _verdict(ledger, entry, outcome)
     if not entry.started and entry.opening.kind != "landing":
@@ -98,6 +101,7 @@ def _success(ledger: Ledger, entry: Entry, outcome: Outcome) -> Ledger:
         return ledger._replace(landed=entry.opening.result_sha) if outcome.verb in ("land", "finish") else ledger
     return ledger._replace(
         candidate=outcome.candidate or ledger.candidate,
+        base=entry.opening.base or ledger.base,
         start_sha=outcome.start_sha,
         policy=outcome.policy,
         summary=outcome.summary or ledger.summary,
@@ -190,7 +194,8 @@ def _reset(ledger: Ledger, entry: Entry) -> Ledger:
     if opening.kind == "move" and opening.to == "blocked":
         ledger = ledger._replace(reason="parked", detail="moved into blocked by hand")
     if ledger.expected == "done" and opening.to != "done":
-        ledger = ledger._replace(landed="", candidate="", start_sha="", policy=False)
+        refused = ledger.refused | {ledger.candidate}
+        ledger = ledger._replace(landed="", candidate="", start_sha="", policy=False, refused=refused)
     return ledger
 
 

@@ -22,9 +22,11 @@ def role_of(task: Task, flow: Flow) -> str:
     return task.role or flow.stages[0].role
 
 
-def base_of(task: Task | None, config: Config) -> str:
-    """The branch the task lands on."""
-    return (task.base if task and task.base else "") or config.base
+def base_of(item: Item, config: Config) -> str:
+    """The branch the task lands on. Work in flight lands on the one it was made for, whatever was edited since."""
+    if item.ledger.candidate and item.ledger.base:
+        return item.ledger.base
+    return (item.task.base if item.task and item.task.base else "") or config.base
 
 
 def gates_of(item: Item, flow: Flow) -> tuple[str, ...]:

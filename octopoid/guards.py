@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from octopoid import clock, gates
+from octopoid.fold import BACKOFF_CAP
 from octopoid.model import Item, Task
 from octopoid.plans import Base, Guard, Snapshot
 from octopoid.ready import settled_at, waiting_on
@@ -87,7 +88,7 @@ def before_claim(item: Item, scene: Scene) -> Iterator[Guard]:
         return
     yield from pool(gates.role_of(task, flow), scene)
     yield _room(scene)
-    yield _based(task, scene)
+    yield based(item, scene)
     yield _money(scene)
     yield _old(item)
 
@@ -114,7 +115,8 @@ def not_paused(item: Item, scene: Scene) -> Guard:
 def backed_off(item: Item, scene: Scene) -> Guard:
     """The pause after a failure is over."""
     until = item.ledger.retry_at
-    if until > scene.now:
+    # No pause is longer than the cap: a later time was written by a clock that has been set back since.
+    if scene.now < until <= scene.now + BACKOFF_CAP:
         text = f"waits until {clock.iso(until)} after: {item.ledger.detail}"
         return Guard("backoff", False, text, f"octopoid retry {item.id}", until)
     return Guard("backoff", True, "no backoff")
@@ -195,7 +197,8 @@ def _breaker(awake: list[Agent], scene: Scene) -> Guard:
     first = min(awake, key=lambda agent: _opens_at(agent, scene))
     breaker = scene.snapshot.breakers[f"agent:{first.name}"]
     text = f"{breaker.why}; tried again at {clock.iso(breaker.until)}"
-    return Guard("breaker", False, text, f"octopoid resume --agent {first.name}", breaker.until)
+    until = breaker.until if breaker.until > scene.now else 0.0  # over: a probe is out, and its end wakes us
+    return Guard("breaker", False, text, f"octopoid resume --agent {first.name}", until)
 
 
 def _opens_at(agent: Agent, scene: Scene) -> float:
@@ -212,8 +215,9 @@ def _room(scene: Scene) -> Guard:
     return Guard("provisional full", not limit or waiting < limit, text, "octopoid status")
 
 
-def _based(task: Task, scene: Scene) -> Guard:
-    name = gates.base_of(task, scene.config)
+def based(item: Item, scene: Scene) -> Guard:
+    """The branch the task lands on exists."""
+    name = gates.base_of(item, scene.config)
     base = scene.snapshot.bases.get(name, Base(name, None))
     if base.sha is None:
         return Guard("no base", False, f"there is no branch {name or '(none is set)'} with a commit", "git branch")

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from octopoid import attempts, lifecycle, process, store
+from octopoid import attempts, durable, lifecycle, process, store
 from octopoid.errors import LostRace
 from octopoid.layout import Layout
 from octopoid.look import Look, Observer
@@ -31,7 +31,7 @@ class Housekeeper:
         self.observer = observer
         self.say = say
         self._next_census = 0.0
-        self._told: set[tuple[str, str]] = set()
+        self._told: set[str] | None = None
 
     def tidy(self, look: Look, now: float) -> None:
         """Finish what was left open about tasks that are done or cancelled by now; forget what is clean."""
@@ -62,15 +62,19 @@ class Housekeeper:
         """Tell the user's own program what began to wait for a person since the last tick; the pids it started."""
         if not config.notify:
             return set()
-        waiting = {
-            (task, decision.waits): decision for task, decision in plan.decisions.items() if decision.waits in PERSONAL
-        }
+        path = self.layout.run / "told"
+        if self._told is None:  # on disk, since `run --once` from cron must not tell the same thing each minute
+            self._told = set(path.read_text(encoding="utf-8").splitlines()) if path.exists() else set()
+        waiting = {f"{one.waits} {task}": task for task, one in plan.decisions.items() if one.waits in PERSONAL}
         pids = set()
-        for (task, waits), decision in waiting.items():
-            if (task, waits) not in self._told:
-                event = {"TASK": task, "KIND": waits, "TEXT": decision.text, "ROOT": str(self.layout.root)}
+        for word, task in waiting.items():
+            if word not in self._told:
+                decision = plan.decisions[task]
+                event = {"TASK": task, "KIND": decision.waits, "TEXT": decision.text, "ROOT": str(self.layout.root)}
                 pids |= self._tell(config.notify, {**env, **{f"OCTOPOID_EVENT_{k}": v for k, v in event.items()}})
-        self._told = set(waiting)
+        if self._told != set(waiting):
+            self._told = set(waiting)
+            durable.write(path, "".join(f"{word}\n" for word in sorted(waiting)).encode(), sync=False)
         return pids
 
     def _tell(self, argv: tuple[str, ...], env: Mapping[str, str]) -> set[int]:

@@ -120,8 +120,11 @@ def _failure(remains: Remains, ledger: Ledger) -> tuple[str, str] | None:
 def _cut_short(opening: Opening, remains: Remains, now: float) -> Outcome | None:
     """Every end at which the agent's own word does not count."""
     exit_ = remains.exit
-    if remains.stop or (exit_ is not None and exit_.stopped):
-        return _end(opening, remains, now, "", remains.stop or "stopped", reason="stopped")
+    cut = exit_ is None or exit_.stopped or exit_.failed is not None  # else it was finished before the stop arrived
+    if remains.stop and cut:
+        return _end(opening, remains, now, "", remains.stop, reason="stopped")
+    if exit_ is not None and exit_.stopped:
+        return _end(opening, remains, now, "ours", "stopped by a signal that octopoid did not send")
     if not remains.started:
         return _end(opening, remains, now, "", "never started", reason="stopped")
     if exit_ is None:

@@ -72,13 +72,14 @@ def _still_there(layout: Layout, item: Item) -> None:
         raise LostRace(f"{item.id} was moved or judged while it was about to land")
 
 
-def resume(layout: Layout, item: Item, entry: Entry, now: float) -> Landed:
+def resume(layout: Layout, item: Item, entry: Entry, now: float, *, drop: bool = False) -> Landed:
     """Go on with a landing that was written down: after a crash, or when the user's checkout is free again.
 
-    The base decides: what it contains is done, wherever a person moved the file meanwhile.
+    The base decides: what it contains is done, wherever a person moved the file meanwhile. `drop`: what it does not
+    contain yet shall not land now, because a gate is asked again.
     """
     with lifecycle.landing_lock(layout, entry.opening.base):
-        return _advance(layout, item, entry, now)
+        return _advance(layout, item, entry, now, drop)
 
 
 def finish(layout: Layout, item: Item, detail: str, publish: str, now: float) -> None:
@@ -101,12 +102,12 @@ def finish(layout: Layout, item: Item, detail: str, publish: str, now: float) ->
     lifecycle.record(layout, item.id, Opening("finish", now, result_sha=publish), outcome, now)
 
 
-def _advance(layout: Layout, item: Item, entry: Entry, now: float) -> Landed:
+def _advance(layout: Layout, item: Item, entry: Entry, now: float, drop: bool = False) -> Landed:
     opening = entry.opening
     result = opening.result_sha
     if not _has(layout, opening):
-        if not layout.task_file(State.PROVISIONAL, item.id).exists():
-            _give_up(layout, item.id, entry, "its task was taken out of provisional", now)
+        if drop or not layout.task_file(State.PROVISIONAL, item.id).exists():
+            _give_up(layout, item.id, entry, "its task was taken out of provisional, or a gate is asked again", now)
             return Landed(False)
         moved = merging.advance(layout.root, base=opening.base, old=opening.onto, new=result)
         healed = moved.waits == "dirty" and merging.heal_fast_forward(layout.root, opening.base, result)

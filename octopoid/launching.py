@@ -99,7 +99,8 @@ def _attempt_steps(
     """Make the worktree and prove it, set up, agent, commit what it left."""
     worktree = site.worktree(item.id)
     prompt = _prompt(site, item, opening, entry)
-    steps = [_prepare(site, worktree, opening.base_sha, reuse, entry)]
+    # A worktree that is gone begins again where the work was, not where the base is.
+    steps = [_prepare(site, worktree, item.ledger.candidate or opening.base_sha, reuse, entry)]
     if item.ledger.judged and item.ledger.candidate:
         steps.append(_check_out(site, worktree, item.ledger.candidate))
     steps += _setup(site, worktree)

@@ -186,7 +186,9 @@ def heal(layout: Layout, task: str, state: State, entry: Entry, now: float) -> b
         attempts.mark_moved(layout, task, entry.number, outcome.enters)
         _log(layout, now, outcome.verb, task, State(outcome.leaves), state, "healing", entry.number, outcome.detail)
         return True
-    if state is State(outcome.leaves):
+    landed = outcome.verb == "land" and state in TRANSITIONS["land"].leaves  # the base decides, not a hand `mv`
+    if landed or state is State(outcome.leaves):
+        outcome = outcome._replace(leaves=state.value)
         carry(layout, task, entry.number, outcome, now, by="healing")
         return True
     attempts.mark_moved(layout, task, entry.number, outcome.enters)

@@ -172,7 +172,7 @@ class Ledger(NamedTuple):
 
     `tries`: started attempts per role, ever. `charged`: charged failures per role since the last reset. `rounds`:
     refusals by any gate since then. `deaths`: runner deaths in a row.
-    `judged`: a gate used the worktree last. `usd` is None while nothing is known.
+    `judged`: a gate used the worktree last. `setbacks`: environment failures in a row. `base`: of the candidate. `usd` is None while nothing is known.
     """
 
     expected: str = ""
@@ -187,6 +187,7 @@ class Ledger(NamedTuple):
     rechecks: int = 0
     retry_at: float = 0.0
     candidate: str = ""
+    base: str = ""
     start_sha: str = ""
     refused: frozenset[str] = frozenset()
     verdicts: tuple[Verdict, ...] = ()
@@ -199,6 +200,7 @@ class Ledger(NamedTuple):
     landed: str = ""
     policy: bool = False
     judged: bool = False
+    setbacks: int = 0
     trouble: str = ""
 
 

@@ -17,6 +17,9 @@ from octopoid.ready import settled_at
 from octopoid.settings import Config
 from octopoid.states import State
 
+MARGIN = 2 * 86400.0
+"""Seconds. A folder's time is that of its newest entry; an attempt that began before midnight may end after it."""
+
 
 class Surveyor:
     """Makes snapshots, and remembers what spares work at the next one."""
@@ -42,14 +45,16 @@ class Surveyor:
         except Invalid as error:
             closed = closed or error.message
         live = self.pulse(look)
+        pauses = steer.pauses(self.layout)
         bases = self._projector.bases(look.items, config)
         return Snapshot(
             items=look.items,
             ids=look.ids,
             live=live,
-            projections=self._projector.project(look.items, config, bases, now) if self._project else {},
+            projections=self._projector.project(look.items, config, bases, pauses, now) if self._project else {},
+            trouble=self._projector.trouble,
             bases=bases,
-            pauses=steer.pauses(self.layout),
+            pauses=pauses,
             breakers=breakers,
             answered=frozenset(item.id for item in look.items if _answered(item, now)),
             strays=self._strays(look),
@@ -80,6 +85,9 @@ class Surveyor:
 
     def _occupied(self, item: Item) -> str:
         """Why the move of a closed entry is not made: an editor saved behind it, so its target name is taken."""
+        home = self.layout.task_file(item.state, item.id)
+        if item.path.parent == self.layout.moving and os.path.lexists(home):
+            return store.occupied(self.layout, item.path, home)
         outcome = item.ledger.unmoved.outcome if item.ledger.unmoved else None
         if outcome is None or item.state.value != outcome.leaves:
             return ""
@@ -105,11 +113,19 @@ class Surveyor:
         today = time.strftime("%Y-%m-%d", time.localtime(now))
         if today != self._day:
             midnight = time.mktime(time.strptime(today, "%Y-%m-%d"))
-            with os.scandir(self.layout.attempts) as found:
-                touched = [one.name for one in found if one.name[0] != "." and one.stat().st_mtime >= midnight]
-            self._usd = sum(spending(attempts.read(self.layout, task), midnight).usd for task in touched)
+            self._usd = sum(
+                spending(attempts.read(self.layout, task), midnight).usd for task in self._touched(midnight - MARGIN)
+            )
             self._day = today
         return self._usd
+
+    def _touched(self, since: float) -> list[str]:
+        """Tasks with evidence that changed since then, also those whose file is gone: their money is spent."""
+        try:
+            with os.scandir(self.layout.attempts) as found:
+                return [one.name for one in found if one.is_dir() and one.stat().st_mtime >= since]
+        except FileNotFoundError:
+            return []
 
 
 def _answered(item: Item, now: float) -> bool:

@@ -53,6 +53,8 @@ class Snapshot(NamedTuple):
     breakers: Mapping[str, Breaker] = {}
     answered: frozenset[str] = frozenset()
     strays: tuple[str, ...] = ()
+    trouble: Mapping[str, str] = {}
+    """Tasks whose result git cannot compute, with what it said."""
     occupied: Mapping[str, str] = {}
     """Tasks whose move is not made because the name is taken there, with what a person can do."""
     landing_retry: Mapping[str, float] = {}
@@ -85,9 +87,10 @@ class GiveBack(NamedTuple):
 
 
 class Close(NamedTuple):
-    """Read what a finished attempt, gate or landing left, and close its entry."""
+    """Read what a finished attempt, gate or landing left, and close its entry. `drop`: a landing is not wanted now."""
 
     task: str
+    drop: bool = False
 
 
 class End(NamedTuple):

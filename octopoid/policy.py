@@ -13,6 +13,7 @@ from octopoid.guards import (
     Load,
     Scene,
     backed_off,
+    based,
     before_claim,
     before_review,
     first_stop,
@@ -61,7 +62,7 @@ def plan(snapshot: Snapshot, config: Config, now: float) -> Plan:
     """What to do now. Tasks are decided in their order (priority, age, id); each start counts against the next."""
     load = load_of(snapshot)
     decisions: dict[str, Decision] = {}
-    for item in sorted(snapshot.items, key=_landing_first):
+    for item in sorted(snapshot.items, key=_fair if snapshot.breakers else _landing_first):
         decision = decide(item, Scene(snapshot, config, now, load))
         load = _after(load, decision.action)
         decisions[item.id] = decision
@@ -80,7 +81,7 @@ def decide(item: Item, scene: Scene) -> Decision:
         return healing
     if item.ledger.trouble:
         return Decision(waits="evidence", text=item.ledger.trouble, command="octopoid doctor")
-    running = _running(item, scene.snapshot)
+    running = _running(item, scene.snapshot, scene.config)
     if running:
         return running
     return _FOLDERS[item.state](item, scene)
@@ -97,7 +98,7 @@ def train(items: Iterable[Item], config: Config) -> dict[str, list[Item]]:
         flow = _flow_if_judged(item, config)
         landing = item.ledger.open is not None and item.ledger.open.opening.kind == "landing"
         if flow is not None and not landing and set(gates.open_gates(item, flow, config)) <= {"checks"}:
-            lines.setdefault(gates.base_of(item.task, config), []).append(item)
+            lines.setdefault(gates.base_of(item, config), []).append(item)
     return {
         base: sorted(line, key=lambda item: item.ledger.rechecks < RECHECKS)[:AHEAD] for base, line in lines.items()
     }
@@ -147,6 +148,11 @@ def _landing_first(item: Item) -> tuple[bool, int, float, str]:
     return (item.state is State.INCOMING, item.task.priority if item.task else 9, item.mtime, item.id)
 
 
+def _fair(item: Item) -> tuple[int, tuple[bool, int, float, str]]:
+    """The order while a breaker is known: who failed the last probes is not the next one, whatever its priority."""
+    return (item.ledger.setbacks if item.state is State.INCOMING else 0, _landing_first(item))
+
+
 def _after(load: Load, action: Action | None) -> Load:
     if isinstance(action, Start):
         return load.with_agent(action.agent.name, action.slot)
@@ -177,7 +183,7 @@ def _heal(item: Item) -> Decision | None:
     return Decision(NoteMove(item.id, ledger.expected, item.state))
 
 
-def _running(item: Item, snapshot: Snapshot) -> Decision | None:
+def _running(item: Item, snapshot: Snapshot, config: Config) -> Decision | None:
     """An open entry: let it work, end it where its task is not being worked on, or close it."""
     entry = item.ledger.open
     if entry is None:
@@ -190,18 +196,26 @@ def _running(item: Item, snapshot: Snapshot) -> Decision | None:
             return Decision(waits="running", text="it is landing", command=f"octopoid log {item.id}")
         if not live.runner:
             return Decision(End(item.id, "its supervisor is gone", gently=False))
-        if not at_home and not live.stopping:
+        if live.stopping or not at_home:  # asked again and again: a signal may have come before its runner could hear
             return Decision(End(item.id, f"its task is in {item.state.value}"))
         who = entry.opening.agent or entry.opening.gate or entry.opening.kind
         return Decision(waits="running", text=f"{who} is at work", command=f"octopoid log -f {item.id}")
     if at_home and item.problem:
         return Decision(waits="invalid", text=str(item.problem), command=f"octopoid edit {item.id}")
+    if landing and at_home and _still_asked(item, config):
+        return Decision(Close(item.id, drop=True))
     later = snapshot.landing_retry.get(item.id, 0.0)
     if at_home and later:
         return Decision(
             waits="checkout", text=entry.waits or "the base cannot move yet", command="git status", until=later
         )
     return Decision(Close(item.id))
+
+
+def _still_asked(item: Item, config: Config) -> bool:
+    """A gate came into the policy while the landing waited."""
+    flow = _flow_if_judged(item, config)
+    return flow is not None and not set(gates.open_gates(item, flow, config)) <= {"checks"}
 
 
 def _claimed(item: Item, _scene: Scene) -> Decision:
@@ -215,8 +229,9 @@ def _blocked(item: Item, scene: Scene) -> Decision:
     detail = item.ledger.detail or "put into blocked by hand"
     verb = "answer" if reason == "question" else "retry"
     command = f"octopoid {verb} {item.id}"
-    settles = settled_at(item) if settled_at(item) > scene.now else 0.0  # somebody may be typing the answer
-    return Decision(waits="person", text=f"{reason}: {detail}", command=command, until=settles)
+    if reason == "question" and settled_at(item) > scene.now:
+        return Decision(waits="not settled", text="somebody is writing the answer", until=settled_at(item))
+    return Decision(waits="person", text=f"{reason}: {detail}", command=command)
 
 
 def _provisional(item: Item, scene: Scene) -> Decision:
@@ -229,6 +244,9 @@ def _provisional(item: Item, scene: Scene) -> Decision:
         return Decision(waits="flow", text=f"there is no flow {item.task.flow}", command=f"octopoid edit {item.id}")
     if item.ledger.deaths >= DEATHS:
         return Decision(_given_up(item))
+    base = based(item, scene)
+    if not base.ok:
+        return _stopped(base)
     for gate in gates.gates_of(item, flow):
         decision = _gate(gate, item, flow, scene)
         if decision is not None:
@@ -244,8 +262,8 @@ def _given_up(item: Item) -> Block:
 def _gate(gate: str, item: Item, flow: Flow, scene: Scene) -> Decision | None:
     """None: this gate said yes (the checks: once, on some tree)."""
     if gate == "checks":
-        waiting = gates.open_gates(item, flow, scene.config)
-        return _checks(item, flow, scene) if gate in waiting else None
+        asked = gate in gates.open_gates(item, flow, scene.config) and not _verified(item, flow, scene)
+        return _checks(item, flow, scene) if asked else None
     verdict = candidate_verdict(item.ledger, gate)
     if verdict is not None and verdict.yes:
         return None
@@ -267,17 +285,24 @@ def _review(gate: str, item: Item, scene: Scene) -> Decision:
     return Decision(StartReview(item.id, gate, agent, free_slot(scene.load), _base(item, scene)))
 
 
+def _verified(item: Item, flow: Flow, scene: Scene) -> bool:
+    """The checks said yes about exactly the projected tree, whichever candidate it came from."""
+    projection = scene.snapshot.projections.get(item.id)
+    if projection is None or projection.conflicts:
+        return False
+    verdict = gates.exact_verdict(item, gates.checks_for(item, flow, scene.config), projection)
+    return verdict is not None and verdict.yes
+
+
 def _checks(item: Item, flow: Flow, scene: Scene) -> Decision:
     """Have the checks say something about exactly the projected tree, or act on what they said."""
     projection = scene.snapshot.projections.get(item.id)
     if projection is None:
-        return _turn("waits for its turn to land")
+        return _unprojected(item, scene)
     if projection.conflicts:
         return _turn("waits for the task that lands before it") if projection.ahead else _conflict(item, scene)
     checks = gates.checks_for(item, flow, scene.config)
     verdict = gates.exact_verdict(item, checks, projection)
-    if verdict is not None and verdict.yes:
-        return _turn("verified; waits for the task that lands before it")
     if projection.ahead and checks_failed_once(item.ledger, gates.checks_key(checks)):
         return _turn("its checks failed on a tree that may not land; waits for the task that lands before it")
     if verdict is not None:
@@ -289,6 +314,13 @@ def _checks(item: Item, flow: Flow, scene: Scene) -> Decision:
     if scene.load.checks >= scene.config.max_checks:
         return Decision(waits="checks full", text=f"{scene.load.checks} runs of checks are at work (max_checks)")
     return Decision(StartChecks(item.id, checks, projection))
+
+
+def _unprojected(item: Item, scene: Scene) -> Decision:
+    trouble = scene.snapshot.trouble.get(item.id)
+    if trouble:
+        return Decision(waits="git", text=trouble, command="octopoid doctor")
+    return _turn("waits for its turn to land")
 
 
 def _conflict(item: Item, scene: Scene) -> Decision:
@@ -306,14 +338,12 @@ def _land(item: Item, flow: Flow, scene: Scene) -> Decision:
     """Every gate but the checks on the exact tree said yes."""
     projection = scene.snapshot.projections.get(item.id)
     if projection is None:
-        return _turn("waits for its turn to land")
+        return _unprojected(item, scene)
     checks = gates.checks_for(item, flow, scene.config)
     if projection.conflicts:
         return _checks(item, flow, scene)
-    if checks:
-        verdict = gates.exact_verdict(item, checks, projection)
-        if verdict is None or not verdict.yes:
-            return _checks(item, flow, scene)
+    if checks and not _verified(item, flow, scene):
+        return _checks(item, flow, scene)
     if projection.ahead:
         return _turn("verified; waits for the task that lands before it")
     if projection.empty:
@@ -328,7 +358,7 @@ def _land(item: Item, flow: Flow, scene: Scene) -> Decision:
 
 
 def _base(item: Item, scene: Scene) -> Base:
-    name = gates.base_of(item.task, scene.config)
+    name = gates.base_of(item, scene.config)
     return scene.snapshot.bases.get(name, Base(name, None))
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from octopoid import gates, git, merging
-from octopoid.errors import GitError
+from octopoid.errors import GitError, OctopoidError
 from octopoid.fold import checks_failed_once, checks_verdict
 from octopoid.layout import Layout
-from octopoid.model import Item
+from octopoid.model import Item, Pauses
 from octopoid.plans import Base, Projection
 from octopoid.policy import needs_first_checks, train
 from octopoid.settings import Config
@@ -23,46 +23,57 @@ class Projector:
         self.layout = layout
         self._known: dict[tuple[str, str, str], Projection] = {}
         self._trees: dict[str, str] = {}
+        self.trouble: dict[str, str] = {}
+        """Tasks whose result git could not compute at the last look, with what it said."""
 
     def bases(self, items: Sequence[Item], config: Config) -> dict[str, Base]:
         """The base branches that tasks name, where they are, and whether landing on them must wait."""
-        names = {gates.base_of(item.task, config) for item in items if item.task} | {config.base}
+        names = {gates.base_of(item, config) for item in items if item.task} | {config.base}
         judged = {base for base, line in train(items, config).items() if line}
         return {name: self._base(name, name in judged) for name in names if name}
 
     def project(
-        self, items: Sequence[Item], config: Config, bases: dict[str, Base], now: float
+        self, items: Sequence[Item], config: Config, bases: dict[str, Base], pauses: Pauses, now: float
     ) -> dict[str, Projection]:
         """The projections of the tasks whose turn to be checked or landed is near."""
         found: dict[str, Projection] = {}
+        self.trouble = {}
         for name, line in train(items, config).items():
             base = bases.get(name)
             if base and base.sha:
-                found.update(self._train(line, config, base.sha, now))
+                found.update(self._train(line, config, base.sha, pauses, now))
         for item in items:
-            base = bases.get(gates.base_of(item.task, config))
+            base = bases.get(gates.base_of(item, config))
             if base and base.sha and item.id not in found and needs_first_checks(item, config):
-                found[item.id] = self._propose(item, config, base.sha, now)
+                projection = self._propose(item, config, base.sha, now)
+                if projection is not None:
+                    found[item.id] = projection
         return found
 
-    def _train(self, line: Sequence[Item], config: Config, sha: str, now: float) -> dict[str, Projection]:
+    def _train(
+        self, line: Sequence[Item], config: Config, sha: str, pauses: Pauses, now: float
+    ) -> dict[str, Projection]:
         """Each on top of the one before it. Whoever cannot land is passed over: nobody waits for it."""
         found: dict[str, Projection] = {}
         onto = sha
         for item in line:
             projection = self._propose(item, config, onto, now)
+            if projection is None:
+                continue
             found[item.id] = projection._replace(ahead=onto != sha)
-            if not projection.conflicts and not self._stuck(item, config, projection, now):
+            if not projection.conflicts and not self._stuck(item, config, projection, pauses, now):
                 onto = projection.result_sha
         return found
 
-    def _stuck(self, item: Item, config: Config, projection: Projection, now: float) -> bool:
+    def _stuck(self, item: Item, config: Config, projection: Projection, pauses: Pauses, now: float) -> bool:
         flow = gates.flow_of(item.task, config) if item.task else None
         if flow is None or flow.land == "none" or projection.empty or item.ledger.retry_at > now:
             return True
         key = gates.checks_key(gates.checks_for(item, flow, config))
         verdict = checks_verdict(item.ledger, projection.tree, key)
-        return not verdict.yes if verdict is not None else checks_failed_once(item.ledger, key)
+        if verdict is not None:
+            return not verdict.yes
+        return item.id in pauses.tasks or checks_failed_once(item.ledger, key)
 
     def _base(self, name: str, judged: bool) -> Base:
         try:
@@ -77,21 +88,39 @@ class Projector:
         waits = f"{busy[0].path}: {busy[0].busy} in progress" if busy else ""
         return Base(name, sha, waits)
 
-    def _propose(self, item: Item, config: Config, onto: str, now: float) -> Projection:
+    def _propose(self, item: Item, config: Config, onto: str, now: float) -> Projection | None:
+        """None where git cannot say: one task's trouble stays its own (invariant 11)."""
         flow = gates.flow_of(item.task, config) if item.task else None
         mode = flow.land if flow else "none"
         key = (onto, item.ledger.candidate, mode)
         known = self._known.get(key)
         if known is None:
             role = gates.role_of(item.task, flow) if item.task and flow else ""
-            known = self._compute(item, onto, mode, role, now)
+            try:
+                known = self._compute(item, onto, mode, role, now)
+            except OctopoidError as error:
+                self.trouble[item.id] = error.message
+                return None
             if len(self._known) >= _KEPT:
                 self._known.clear()
             self._known[key] = known
         return known
 
     def _compute(self, item: Item, onto: str, mode: str, role: str, now: float) -> Projection:
-        proposal = merging.propose(
+        proposal = self._proposal(item, onto, mode, role, now)
+        if proposal.conflicts and mode == "rebase":
+            # The candidate merged the base, as the conflict's feedback asks. Its commits do not apply one by one, the
+            # whole does: it lands as one commit.
+            whole = self._proposal(item, onto, "squash", role, now)
+            proposal = proposal if whole.conflicts else whole
+        if proposal.conflicts:
+            return Projection(onto, "", "", proposal.conflicts, proposal.detail)
+        empty = proposal.tree == self._tree(onto)
+        self._trees[proposal.result_sha] = proposal.tree
+        return Projection(onto, proposal.tree, proposal.result_sha, (), proposal.detail, empty=empty)
+
+    def _proposal(self, item: Item, onto: str, mode: str, role: str, now: float) -> merging.Proposal:
+        return merging.propose(
             self.layout.root,
             onto=onto,
             candidate=item.ledger.candidate,
@@ -101,11 +130,6 @@ class Projector:
             trailers=(("Octopoid-Task", item.id), ("Octopoid-Attempt", str(item.ledger.tries.get(role, 1)))),
             now=now,
         )
-        if proposal.conflicts:
-            return Projection(onto, "", "", proposal.conflicts, proposal.detail)
-        empty = proposal.tree == self._tree(onto)
-        self._trees[proposal.result_sha] = proposal.tree
-        return Projection(onto, proposal.tree, proposal.result_sha, (), proposal.detail, empty=empty)
 
     def _tree(self, commit: str) -> str:
         if commit not in self._trees:

@@ -60,7 +60,8 @@ def parse_mapping(value: object) -> Result:
 
 def clean(text: str) -> str:
     """`text` without control characters (they could rewrite a person's terminal), with `\\n` as the only line end."""
-    return text.replace("\r\n", "\n").translate(_CONTROLS)
+    whole = text.encode("utf-8", "replace").decode()  # JSON can hold half a surrogate pair, no file can
+    return whole.replace("\r\n", "\n").translate(_CONTROLS)
 
 
 def bounded(text: str, limit: int = MAX_TEXT) -> str:

@@ -61,7 +61,7 @@ def _candidate(layout: Layout, item: Item, entries: tuple[Entry, ...]) -> Range 
     if not candidate:
         return None
     known = judged.policy(layout)
-    names = [gates.base_of(item.task, known) if known else "", *(one.opening.base for one in reversed(entries))]
+    names = [gates.base_of(item, known) if known else "", *(one.opening.base for one in reversed(entries))]
     tips = [tip for name in names if name and (tip := git.branch_sha(layout.root, name))]
     tips += [one.opening.base_sha for one in reversed(entries) if one.opening.base_sha]
     for tip in tips:
