@@ -146,7 +146,9 @@ def _reading(folder: Path, entry: Entry, exit_: Exit | None, config: Config) -> 
     if step is None or opening.adapter not in ADAPTERS:
         return None
     # The agent may have left the policy since: its adapter still reads what it left.
-    agent = config.agents.get(opening.agent) or Agent(opening.agent, opening.role, opening.adapter)
+    agent = config.agents.get(opening.agent) or Agent(
+        opening.agent, opening.role, opening.adapter, command=(opening.agent,)
+    )
     facts = Evidence(step.status, step.signal, step.ended_by, folder / "output.log", step.log_start, step.log_end)
     return ADAPTERS[agent.adapter].read(agent, facts)
 

@@ -72,7 +72,9 @@ class GitError(OctopoidError):
     """git said no. `argv`, `status` and `stderr` are what it said; classify by these, never by prose."""
 
     def __init__(self, argv: tuple[str, ...], status: int, stderr: str) -> None:
-        last = stderr.strip().splitlines()[-1] if stderr.strip() else f"exit status {status}"
+        said = [line for line in stderr.splitlines() if line.strip()]
+        fatal = [line for line in said if line.startswith(("fatal:", "error:"))]  # advice may follow
+        last = (fatal or said or [f"exit status {status}"])[-1].strip()
         super().__init__(f"git {' '.join(argv[:3])}: {last}")
         self.argv = argv
         self.status = status

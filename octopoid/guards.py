@@ -220,7 +220,7 @@ def based(item: Item, scene: Scene) -> Guard:
     name = gates.base_of(item, scene.config)
     base = scene.snapshot.bases.get(name, Base(name, None))
     if base.sha is None:
-        return Guard("no base", False, f"there is no branch {name or '(none is set)'} with a commit", "git branch")
+        return Guard("no base", False, f"there is no branch {name or '(none is set)'} with a commit", "octopoid doctor")
     return Guard("no base", True, f"base {name}")
 
 

@@ -159,8 +159,18 @@ def _agent_end(failed: StepExit, opening: Opening, remains: Remains, now: float)
     if failed.signal is not None:
         detail = f"killed by signal {failed.signal} that octopoid did not send"
         return _end(opening, remains, now, "ours", detail)
-    detail = (reading.detail if reading else "") or f"exit status {failed.status}"
-    return _end(opening, remains, now, "task", detail.splitlines()[0][:300], charged=True)
+    detail = _first_word(reading, failed)
+    return _end(opening, remains, now, "task", detail[:300], charged=True)
+
+
+def _first_word(reading: Reading | None, failed: StepExit) -> str:
+    """One sentence. What a program printed last says more than what it printed first; an adapter's own word begins."""
+    said = [line for line in (reading.detail if reading else "").splitlines() if line.strip()]
+    if not said:
+        return f"exit status {failed.status}"
+    if reading is not None and reading.reason == f"exit status {failed.status}":  # `by_status`: the end of the output
+        return f"{reading.reason}: {said[-1].strip()}"
+    return said[0]
 
 
 def _end(

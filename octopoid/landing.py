@@ -115,7 +115,8 @@ def _advance(layout: Layout, item: Item, entry: Entry, now: float, drop: bool = 
             _give_up(layout, item.id, entry, f"{opening.base} moved meanwhile", now)
             return Landed(False)
         if not moved.done and not healed:
-            waits = f"{WAITS.get(moved.waits, moved.waits)}" + (f" ({moved.detail})" if moved.detail else "")
+            said = f" ({_in_a_line(moved.detail)})" if moved.detail else ""
+            waits = WAITS.get(moved.waits, moved.waits) + said
             attempts.note_waits(layout, item.id, entry.number, waits)
             return Landed(False, waits)
         if not _has(layout, opening):
@@ -137,6 +138,14 @@ def _advance(layout: Layout, item: Item, entry: Entry, now: float, drop: bool = 
     )
     lifecycle.settle(layout, item.id, entry.number, outcome, now)
     return Landed(True)
+
+
+def _in_a_line(said: str) -> str:
+    """What git said, for a table: the files it names (it indents them with a tab), else its first line."""
+    lines = said.splitlines()
+    names = [line.strip() for line in lines if line.startswith("\t")]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return (", ".join(names[:3]) + more if names else lines[0] if lines else "")[:300]
 
 
 def _has(layout: Layout, opening: Opening) -> bool:

@@ -164,6 +164,8 @@ def find_root(cwd: Path, override: str | None) -> Layout:
     """
     start = (cwd / override) if override else cwd
     root = main_worktree(Path(os.path.realpath(start)))
+    if root is None and not start.is_dir():
+        raise NotFound(f"there is no folder {start}", "--root and OCTOPOID_ROOT name a repository")
     if root is None:
         raise NotFound(
             f"{start} is not inside a git repository", "run `git init` there, or name a repository with --root"

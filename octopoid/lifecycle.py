@@ -6,6 +6,7 @@ leaves; the file not being there is a lost race, said aloud.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from octopoid.fold import fold
 from octopoid.layout import Layout
 from octopoid.model import Entry, Ledger, Opening, Outcome
 from octopoid.ready import SETTLE
-from octopoid.states import SATISFYING, TRANSITIONS, State
+from octopoid.states import TRANSITIONS, State
 
 LANDING_WAIT = 30.0
 """Seconds a person's command waits for a landing that is under way."""
@@ -134,7 +135,7 @@ def release(layout: Layout, task: str, base: str, text: str, now: float, check: 
         elif state in TRANSITIONS["release"].leaves:
             _person_move(layout, task, opening, "release", state, text, now)
         else:
-            raise Conflict(f"{task} is in {state.value}", _way_back(task, state))
+            raise Conflict(f"{task} is in {state.value}", _way_back(layout, task, state))
     steer.wake(layout)
 
 
@@ -152,7 +153,7 @@ def reopen(layout: Layout, task: str, text: str, now: float) -> None:
     """Done, but not to a person's liking: back to `incoming`. What landed stays landed."""
     state = _where(layout, task)[0]
     if state is not State.DONE:
-        raise Conflict(f"{task} is in {state.value}, not in done", f"octopoid show {task}")
+        raise Conflict(f"{task} is in {state.value}, not in done", _way_back(layout, task, state))
     _person_move(
         layout, task, Opening("reopen", now, by="person", text=text, to="incoming"), "reopen", state, text, now
     )
@@ -164,7 +165,7 @@ def cancel(layout: Layout, task: str, base: str, now: float, check: Check = _no_
         check()
         state, _ = _where(layout, task)
         if state not in TRANSITIONS["cancel"].leaves:
-            raise Conflict(f"{task} is in {state.value}", _way_back(task, state))
+            raise Conflict(f"{task} is in {state.value}", _way_back(layout, task, state))
         store.move(layout, task, "cancel", state)
         _log(layout, now, "cancel", task, state, State.CANCELLED, "person", 0, "")
     steer.wake(layout)
@@ -237,9 +238,12 @@ def _where(layout: Layout, task: str) -> tuple[State, Path]:
     return found
 
 
-def _way_back(task: str, state: State) -> str:
-    if state in SATISFYING:
-        return f"octopoid reopen {task} works on it again" if state is State.DONE else f"octopoid show {task}"
+def _way_back(layout: Layout, task: str, state: State) -> str:
+    if state is State.DONE:
+        return f"octopoid reopen {task} works on it again"
+    if state in (State.CANCELLED, State.ARCHIVED):  # a person's `mv` is a legal way to steer (DESIGN §3)
+        old, new = layout.task_file(state, task), layout.task_file(State.INCOMING, task)
+        return f"to work on it again: mv -n {shlex.quote(str(old))} {shlex.quote(str(new))}"
     return f"octopoid show {task}"
 
 

@@ -172,7 +172,8 @@ class Ledger(NamedTuple):
 
     `tries`: started attempts per role, ever. `charged`: charged failures per role since the last reset. `rounds`:
     refusals by any gate since then. `deaths`: runner deaths in a row.
-    `judged`: a gate used the worktree last. `setbacks`: environment failures in a row. `base`: of the candidate. `usd` is None while nothing is known.
+    `judged`: a gate used the worktree last. `setbacks`: environment failures in a row. `base`: the branch that the
+    candidate was made for. `usd` is None while nothing is known.
     """
 
     expected: str = ""

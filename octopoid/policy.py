@@ -124,6 +124,9 @@ def explain(item: Item, scene: Scene) -> tuple[Guard, ...]:
     waiting = gates.open_gates(item, flow, scene.config) if flow else ()
     answered = [] if flow is None else [gate for gate in gates.gates_of(item, flow) if gate not in waiting]
     passed = [Guard(f"gate {gate}", True, "said yes") for gate in answered]
+    opened = item.ledger.open
+    if opened is not None and opened.waits:
+        passed.append(Guard("checkout", False, opened.waits.splitlines()[0], "git status"))
     if not waiting:
         return tuple(passed)
     command = f"octopoid approve {item.id}" if waiting[0] == "human" else ""

@@ -111,7 +111,7 @@ def explain(layout: Layout, task: str, now: float) -> Explanation:
     decision = policy.plan(scene.snapshot, scene.config, now).decisions[task]
     guards = policy.explain(item, scene)
     if decision.action is not None:
-        headline = f"nothing holds it: the scheduler's next look does `{policy.name_of(decision.action)}`"
+        headline = f"nothing holds it: the next look of a scheduler will {policy.name_of(decision.action)}"
         return Explanation(headline, "octopoid run", guards)
     if decision.waits == "turn":
         headline = "its gates have nothing against it; the scheduler's next look checks the result and lands it"
@@ -123,5 +123,6 @@ def _scene(layout: Layout, now: float) -> tuple[Look, Scene]:
     observer = Observer(layout)
     look = observer.look()
     config = Policy(layout, lambda _text: None, keep=False).current()
-    snapshot = Surveyor(layout, observer, project=False).snapshot(look, config, {}, "", now)
+    held = {one.id: now + 1 for one in look.items if one.ledger.open and one.ledger.open.waits}
+    snapshot = Surveyor(layout, observer, project=False).snapshot(look, config, held, "", now)
     return look, Scene(snapshot, config, now, load_of(snapshot))

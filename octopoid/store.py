@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -234,7 +235,9 @@ def _is_litter(name: str) -> bool:
 
 
 def _stray(path: Path) -> Problem:
-    return Problem(path, 0, 0, "not a task file: the name must end in .md", f"mv {path.name} {path.stem.lower()}.md")
+    place = path.with_name(f"{path.stem.lower()}.md")
+    command = f"mv -n {shlex.quote(str(path))} {shlex.quote(str(place))}"
+    return Problem(path, 0, 0, "not a task file: the name must end in .md", command)
 
 
 def _unreadable(path: Path, reason: str) -> Invalid:

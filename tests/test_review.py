@@ -432,7 +432,7 @@ def test_cron_tells_a_person_once(repo: Repo) -> None:
     eventually(told.exists, 10)
     for _ in range(2):
         repo.octopoid("run", "--once")
-    time.sleep(0.3)
+    eventually(lambda: not marked(repo.root), 10, "the user's program still runs")
     assert told.read_text() == "human\n"
 
 
