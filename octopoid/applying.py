@@ -75,6 +75,7 @@ class Hands:
         self._failures: dict[str, int] = {}
         self._idle: list[Path] | None = None
         self._hooks: Path | None = None
+        self._said: dict[str, str] = {}
 
     def may(self, action: Action, now: float) -> bool:
         """The action's task is not being left alone at the moment."""
@@ -190,7 +191,9 @@ class Hands:
             self.say(f"{item.id}: landed")
         elif landed.waits:
             self.landing_retry[item.id] = at.now + LANDING_RETRY
-            self.say(f"{item.id}: landing waits: {landed.waits}")
+            if self._said.get(item.id) != landed.waits:
+                self.say(f"{item.id}: landing waits: {landed.waits}")
+            self._said[item.id] = landed.waits
 
     def _finish(self, action: Finish, at: Moment) -> None:
         landing.finish(self.layout, _item(at, action.task), action.detail, action.publish, at.now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -51,6 +52,7 @@ def begin(
         if outcome is not None:
             _write_synced(fresh / "outcome.json", jsontext.dump(outcome))
         _write_synced(fresh / "attempt.json", jsontext.dump(opening))
+        durable.sync_folder(fresh)
         lock = locks.take(fresh / "lock") if locked else None
         number = _settle(folder, fresh)
     except BaseException:  # whatever it was, nobody will finish this folder; re-raised
@@ -186,7 +188,7 @@ def _settle(folder: Path, fresh: Path) -> int:
         except FileExistsError:
             continue
         except OSError as error:
-            if error.errno == 39:  # ENOTEMPTY: somebody else's entry
+            if error.errno == errno.ENOTEMPTY:  # somebody else's entry
                 continue
             raise
         return number

@@ -206,6 +206,9 @@ def _checks(opening: Opening, remains: Remains, now: float) -> Outcome:
         return early
     failed = remains.exit.failed if remains.exit else None
     answer = Outcome("gate", "ok", False, "", "every check passed", now, candidate=opening.candidate, verdict="accept")
+    ran = {step.name.removeprefix("check:") for step in remains.exit.steps} if remains.exit else set()
+    if failed is None and not set(opening.checks) <= ran:
+        return _end(opening, remains, now, "ours", f"did not run: {', '.join(sorted(set(opening.checks) - ran))}")
     if failed is None:
         return answer
     name = failed.name.removeprefix("check:")

@@ -132,6 +132,7 @@ def start_checks(site: Site, item: Item, checks: tuple[Check, ...], projection: 
         tree=projection.tree,
         key=checks_key(checks),
         result_sha=projection.result_sha,
+        checks=tuple(check.name for check in checks),
     )
     begun = attempts.begin(site.layout, item.id, opening, _files(item), locked=True)
     with _holding(begun):

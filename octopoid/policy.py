@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 from octopoid import gates
 from octopoid.fold import candidate_verdict, checks_failed_once
@@ -23,6 +23,7 @@ from octopoid.guards import (
     not_paused,
 )
 from octopoid.model import Item
+from octopoid.order import fair, judged_flow, landing_first
 from octopoid.plans import (
     Action,
     Base,
@@ -51,18 +52,12 @@ from octopoid.states import State
 DEATHS = 5
 """Attempts in a row that died without an exit record before a person is asked (DESIGN §5)."""
 
-AHEAD = 3
-"""How many tasks of a train are looked at: the one whose turn it is, and those whose checks may run ahead."""
-
-RECHECKS = 3
-"""After so many re-checks of one task on a busy base, the landings of the others wait for it (DESIGN §8)."""
-
 
 def plan(snapshot: Snapshot, config: Config, now: float) -> Plan:
     """What to do now. Tasks are decided in their order (priority, age, id); each start counts against the next."""
     load = load_of(snapshot)
     decisions: dict[str, Decision] = {}
-    for item in sorted(snapshot.items, key=_fair if snapshot.breakers else _landing_first):
+    for item in sorted(snapshot.items, key=fair if snapshot.breakers else landing_first):
         decision = decide(item, Scene(snapshot, config, now, load))
         load = _after(load, decision.action)
         decisions[item.id] = decision
@@ -73,8 +68,9 @@ def plan(snapshot: Snapshot, config: Config, now: float) -> Plan:
 
 def decide(item: Item, scene: Scene) -> Decision:
     """What this one task does now."""
+    live = scene.snapshot.live.get(item.id)
     occupied = scene.snapshot.occupied.get(item.id)
-    if occupied:
+    if occupied and (live is None or not live.held):
         return Decision(waits="occupied", text=occupied, command=f"octopoid show {item.id}")
     healing = _heal(item)
     if healing:
@@ -87,30 +83,6 @@ def decide(item: Item, scene: Scene) -> Decision:
     return _FOLDERS[item.state](item, scene)
 
 
-def train(items: Iterable[Item], config: Config) -> dict[str, list[Item]]:
-    """Per base branch: the provisional tasks that only the checks keep from landing, in the order they will land.
-
-    A task that was re-checked three times goes first: on a busy base it would never get its turn. One that waits for
-    the user's checkout is not among them: it holds up nobody.
-    """
-    lines: dict[str, list[Item]] = {}
-    for item in sorted(items, key=_landing_first):
-        flow = _flow_if_judged(item, config)
-        landing = item.ledger.open is not None and item.ledger.open.opening.kind == "landing"
-        if flow is not None and not landing and set(gates.open_gates(item, flow, config)) <= {"checks"}:
-            lines.setdefault(gates.base_of(item, config), []).append(item)
-    return {
-        base: sorted(line, key=lambda item: item.ledger.rechecks < RECHECKS)[:AHEAD] for base, line in lines.items()
-    }
-
-
-def needs_first_checks(item: Item, config: Config) -> bool:
-    """The task's turn is not near, but its first gate is the checks: they run on the base as it is now."""
-    flow = _flow_if_judged(item, config)
-    waiting = gates.open_gates(item, flow, config) if flow else ()
-    return len(waiting) > 1 and waiting[0] == "checks"
-
-
 def next_time(plan: Plan) -> float:
     """When time alone will change a decision (seconds since the epoch); 0 when it will not."""
     return min((decision.until for decision in plan.decisions.values() if decision.until), default=0.0)
@@ -120,7 +92,7 @@ def explain(item: Item, scene: Scene) -> tuple[Guard, ...]:
     """The whole chain of guards in front of what the task would do next, for `why`."""
     if item.state is State.INCOMING:
         return tuple(before_claim(item, scene))
-    flow = _flow_if_judged(item, scene.config)
+    flow = judged_flow(item, scene.config)
     waiting = gates.open_gates(item, flow, scene.config) if flow else ()
     answered = [] if flow is None else [gate for gate in gates.gates_of(item, flow) if gate not in waiting]
     passed = [Guard(f"gate {gate}", True, "said yes") for gate in answered]
@@ -139,21 +111,6 @@ def explain(item: Item, scene: Scene) -> tuple[Guard, ...]:
 def name_of(action: Action) -> str:
     """The action in a word, for people."""
     return _NAMES[type(action)]
-
-
-def _flow_if_judged(item: Item, config: Config) -> Flow | None:
-    if item.state is not State.PROVISIONAL or item.problem or item.task is None or not item.ledger.candidate:
-        return None
-    return gates.flow_of(item.task, config)
-
-
-def _landing_first(item: Item) -> tuple[bool, int, float, str]:
-    return (item.state is State.INCOMING, item.task.priority if item.task else 9, item.mtime, item.id)
-
-
-def _fair(item: Item) -> tuple[int, tuple[bool, int, float, str]]:
-    """The order while a breaker is known: who failed the last probes is not the next one, whatever its priority."""
-    return (item.ledger.setbacks if item.state is State.INCOMING else 0, _landing_first(item))
 
 
 def _after(load: Load, action: Action | None) -> Load:
@@ -217,7 +174,7 @@ def _running(item: Item, snapshot: Snapshot, config: Config) -> Decision | None:
 
 def _still_asked(item: Item, config: Config) -> bool:
     """A gate came into the policy while the landing waited."""
-    flow = _flow_if_judged(item, config)
+    flow = judged_flow(item, config)
     return flow is not None and not set(gates.open_gates(item, flow, config)) <= {"checks"}
 
 

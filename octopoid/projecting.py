@@ -9,8 +9,8 @@ from octopoid.errors import GitError, OctopoidError
 from octopoid.fold import checks_failed_once, checks_verdict
 from octopoid.layout import Layout
 from octopoid.model import Item, Pauses
+from octopoid.order import needs_first_checks, train
 from octopoid.plans import Base, Projection
-from octopoid.policy import needs_first_checks, train
 from octopoid.settings import Config
 
 _KEPT = 256

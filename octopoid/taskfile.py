@@ -83,6 +83,9 @@ def parse(data: bytes, path: Path) -> Task:
     return Task(path.stem, title, _body(body, survey.title), *head, survey.criteria)
 
 
+_SPACES = " \t\n\r\v\f"  # str.strip() alone would also take control characters that are the user's text
+
+
 def compose(
     *,
     title: str,
@@ -114,7 +117,7 @@ def compose(
     # CommonMark takes a last run of `#` for decoration; one more of them saves it.
     heading = f"# {title} #" if _heading(title.encode("utf-8", "replace")) != title else f"# {title}"
     lines = [*(("---", *keys, "---") if keys else ()), heading]
-    text = newline.join([*lines, "", body, ""] if body.strip() else [*lines, ""])
+    text = newline.join([*lines, "", body, ""] if body.strip(_SPACES) else [*lines, ""])
     try:
         data = text.removesuffix(newline).encode() if body.endswith("\n") else text.encode()
     except UnicodeEncodeError as error:

@@ -20,8 +20,8 @@ FLOORS = (
     # words: values, errors, the map of the disk
     "errors hints lean clock states settings model yamltext layout plans",
     # thought: what can be decided or read without touching the queue
-    "ready jsontext evidence fold gates guards policy sections taskhead taskfile configkeys configread configtemplate"
-    " rolefiles results prompts config replies adapters judging service scripted_agent",
+    "ready jsontext evidence fold gates guards order policy sections taskhead taskfile configkeys configread"
+    " configtemplate rolefiles results prompts config replies adapters judging service scripted_agent",
     # hands: one door per foreign thing
     "durable locks process runner gitfiles git worktrees workspace merging journal store steer attempts look editor"
     " installing detect setup",
@@ -80,7 +80,7 @@ BROAD = {
 }
 
 # Pure modules: everything they know comes in as an argument.
-PURE = ("fold", "gates", "guards", "judging", "plans", "policy", "sections", "jsontext")
+PURE = ("fold", "gates", "guards", "order", "judging", "plans", "policy", "sections", "jsontext")
 IMPURE = {"os", "io", "time", "random", "secrets", "socket", "shutil", "subprocess", "tempfile"}
 
 MODULE_LINES, FUNCTION_LINES = 400, 60

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from octopoid import gates, policy
+from octopoid import gates, order, policy
 from octopoid.model import Breaker, Criterion, Entry, Item, Ledger, Opening, Outcome, Pauses, Problem, Task, Verdict
 from octopoid.plans import (
     Base,
@@ -349,18 +349,18 @@ def test_two_runs_of_checks_at_once() -> None:
 
 def test_a_train_holds_who_only_the_checks_keep_back_in_order() -> None:
     one, two = judged(), judged()._replace(id="b", mtime=500.0)
-    assert [i.id for i in policy.train([one, two], config())["main"]] == ["b", "a"]
-    assert policy.train([one], config("checks", "human")) == {}
+    assert [i.id for i in order.train([one, two], config())["main"]] == ["b", "a"]
+    assert order.train([one], config("checks", "human")) == {}
 
 
 def test_on_a_busy_base_who_was_rechecked_three_times_goes_first() -> None:
     one, two = judged(rechecks=3), judged()._replace(id="b", mtime=500.0)
-    assert [i.id for i in policy.train([one, two], config())["main"]] == ["a", "b"]
+    assert [i.id for i in order.train([one, two], config())["main"]] == ["a", "b"]
 
 
 def test_first_checks_run_early_where_a_person_comes_later() -> None:
-    assert policy.needs_first_checks(judged(), config("checks", "human"))
-    assert not policy.needs_first_checks(judged(), config("checks"))
+    assert order.needs_first_checks(judged(), config("checks", "human"))
+    assert not order.needs_first_checks(judged(), config("checks"))
 
 
 # --- blocked ---

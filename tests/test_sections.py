@@ -277,4 +277,7 @@ def test_a_huge_file_costs_linear_time(line: bytes) -> None:
         sections.strip(data)
         return time.process_time() - started
 
-    assert seconds(2_000_000) < max(12 * seconds(500_000), 0.5)
+    def best(size: int) -> float:
+        return min(seconds(size) for _ in range(3))  # other processes cost this one cache and clock
+
+    assert best(2_000_000) < max(12 * best(500_000), 0.5)

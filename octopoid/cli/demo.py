@@ -15,14 +15,12 @@ import typer
 
 from octopoid import daemon, demo, git
 from octopoid.cli import common, overview
+from octopoid.daemon import INTERRUPTED
 from octopoid.layout import Layout
 from octopoid.scheduler import Tick
 from octopoid.states import State
 
 cli = typer.Typer()
-
-LEFT = 0
-"""What the daemon answers when it was told to leave; while an invalid file is in the queue it answers 6 otherwise."""
 
 _LOOK = (
     (f"octopoid show {demo.SENT_BACK}", "its text, its attempts, its verdicts"),
@@ -63,9 +61,9 @@ def _demo(
     _introduce(place)
     demo.enqueue(layout, common.now())
     status = _run(layout, began)
-    if status == LEFT:
+    if status == INTERRUPTED:
         common.say(f"interrupted; what there is by now is in {place}")
-        raise typer.Exit(130)
+        raise typer.Exit(INTERRUPTED)
     ending = demo.ending(layout)
     _show(layout, ending, str(context.find_root().params["color"]))
     _sum_up(ending, time.monotonic() - began)

@@ -8,7 +8,7 @@ from octopoid import config, gates, views
 from octopoid.errors import Invalid
 from octopoid.layout import Layout
 from octopoid.model import Item
-from octopoid.policy import train
+from octopoid.order import train
 from octopoid.projecting import Projector
 from octopoid.settings import Config
 
