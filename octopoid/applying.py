@@ -137,8 +137,9 @@ class Hands:
             return
         self.surveyor.spent(outcome.usage.usd or 0.0)
         who = entry.opening.agent or entry.opening.gate or entry.opening.kind
-        what = outcome.verb or outcome.verdict or outcome.reason
-        self.say(f"{item.id}: {who} ended: {what}" + (f": {outcome.detail}" if outcome.detail else ""))
+        what = _ENDINGS.get(outcome.verb or outcome.verdict) or outcome.reason or "ended"
+        detail = outcome.detail.splitlines()[0] if outcome.detail.strip() else ""
+        self.say(f"{item.id}: {who}: {what}" + (f": {detail}" if detail else ""))
 
     def _end(self, action: End, at: Moment) -> None:
         item = at.look.get(action.task)
@@ -244,6 +245,16 @@ class Hands:
             worktrees.remove(self.layout.root, path)
         elif self._idle is not None:
             self._idle.append(path)
+
+
+_ENDINGS = {
+    "submit": "finished, on to the gates",
+    "retry": "back to incoming",
+    "reject": "said no",
+    "accept": "said yes",
+    "block": "blocked, needs you",
+}
+"""What the end of a run means, for people."""
 
 
 def _item(at: Moment, task: str) -> Item:

@@ -116,7 +116,8 @@ def explain(layout: Layout, task: str, now: float) -> Explanation:
     if decision.waits == "turn":
         headline = "its gates have nothing against it; the scheduler's next look checks the result and lands it"
         return Explanation(headline, "octopoid run", guards)
-    return Explanation(f"{decision.waits}: {decision.text}", decision.command, guards)
+    said = decision.waits in ("person", "not before", "human")  # there the text says it all
+    return Explanation(decision.text if said else f"{decision.waits}: {decision.text}", decision.command, guards)
 
 
 def _scene(layout: Layout, now: float) -> tuple[Look, Scene]:
