@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from octopoid import attempts, evidence, judging, lifecycle, process, results, steer
-from octopoid.adapters import ADAPTERS
+from octopoid.adapters import ADAPTERS, TELLERS
 from octopoid.adapters.base import Evidence, Reading
 from octopoid.errors import Invalid
-from octopoid.evidence import Exit, Facts
+from octopoid.evidence import Exit, Facts, StepExit
 from octopoid.layout import Layout
 from octopoid.model import Entry, Item, Opening, Outcome, Result
 from octopoid.plans import Live, Refuse
@@ -17,6 +17,9 @@ from octopoid.states import State
 
 END_GRACE = 2.0
 """Seconds that what is left of a dead supervisor's attempt gets between SIGTERM and SIGKILL."""
+
+_RECORDS, _TAIL = 256 * 1024, 4096
+"""Bytes of an agent's records that are looked at, and characters that are kept, for the end of what it said."""
 
 
 def close(layout: Layout, item: Item, entry: Entry, config: Config, now: float) -> Outcome | None:
@@ -117,10 +120,20 @@ def _remains(folder: Path, entry: Entry, config: Config) -> judging.Remains:
         reading=reading,
         word=word,
         garbled=garbled,
-        tail=evidence.tail(folder, failed) if failed else "",
+        tail=_tail(folder, failed, entry.opening.adapter) if failed else "",
         stop=_stop(folder),
         started=entry.started or exit_ is not None,
     )
+
+
+def _tail(folder: Path, failed: StepExit, adapter: str) -> str:
+    """The end of what the failed step printed, as people read it: the next attempt's prompt has it too."""
+    tell = TELLERS.get(adapter) if failed.name == "agent" else None
+    if tell is None:
+        return evidence.tail(folder, failed)
+    lines = evidence.tail(folder, failed, _RECORDS).split("\n")
+    told = (line if (text := tell(line.encode())) is None else text for line in lines)
+    return "\n".join(text for text in told if text)[-_TAIL:]
 
 
 def _exit(folder: Path) -> Exit | None:

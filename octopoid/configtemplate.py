@@ -34,7 +34,7 @@ _AGENTS = {
 
 _REVIEWER = """\
   # A reviewer; then also: gates: [{gates}]
-  # reviewer: {{role: gatekeeper, adapter: claude}}
+  # reviewer: {{role: gatekeeper, adapter: claude, env: [ANTHROPIC_API_KEY]}}
 """
 
 _ESCAPED = re.compile(r'["\\\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]')

@@ -13,7 +13,7 @@ from octopoid.housekeeping import Housekeeper
 from octopoid.layout import Layout
 from octopoid.look import Look, Observer, time_of
 from octopoid.observing import Surveyor
-from octopoid.plans import Guard, Live, Plan
+from octopoid.plans import Action, Close, Guard, Live, Plan, Start, StartReview
 from octopoid.policyfile import Policy
 
 PASSES = 100
@@ -67,7 +67,7 @@ class Scheduler:
             look = self.observer.look()
             snapshot = self.surveyor.snapshot(look, config, hands.landing_retry, self.closed, now())
             plan = policy.plan(snapshot, config, now())
-            due = [action for action in plan.actions if hands.may(action, now())]
+            due = _at_once([action for action in plan.actions if hands.may(action, now())])
             if not due:
                 break
             for action in due:
@@ -92,6 +92,17 @@ class Scheduler:
             if entry.opening.kind != "landing":  # git is never killed
                 closing.end(self.layout, task, entry, why, gently=True)
         return len(running)
+
+
+def _at_once(due: list[Action]) -> list[Action]:
+    """What may be done without another look.
+
+    No agent is started in the look that closes a run: how that one ended may open a breaker, spend the rest of a budget
+    or fill the gates.
+    """
+    if not any(isinstance(action, Close) for action in due):
+        return due
+    return [action for action in due if not isinstance(action, Start | StartReview)]
 
 
 def forecast(layout: Layout, now: float) -> tuple[Look, Plan]:

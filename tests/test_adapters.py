@@ -264,6 +264,7 @@ def test_a_verdict(tmp_path: Path) -> None:
 
 
 NO_LOGIN, LIMIT, DEAD = "not logged in", "rate limit", "no answer"
+LOG_IN = "; run `claude` and log in, or name ANTHROPIC_API_KEY in `env:` of agent worker"
 
 
 @pytest.mark.parametrize(
@@ -292,7 +293,8 @@ NO_LOGIN, LIMIT, DEAD = "not logged in", "rate limit", "no answer"
 def test_how_claude_fails(line: dict[str, Any], class_: str, reason: str, breaker: str, tmp_path: Path) -> None:
     reading = read(agent("claude"), evidence(tmp_path, stream(line), status=1))
     assert (reading.class_, reading.reason, reading.breaker, reading.result) == (class_, reason, breaker, None)
-    assert reading.detail == (line.get("errors") or [line["result"]])[0]
+    hint = LOG_IN if reason == NO_LOGIN else ""
+    assert reading.detail == (line.get("errors") or [line["result"]])[0] + hint
     assert reading.usage.usd == line["total_cost_usd"]
 
 
@@ -324,7 +326,9 @@ def test_retries_and_resets_are_told(tmp_path: Path) -> None:
 def test_a_breaker_is_about_a_credential(tmp_path: Path) -> None:
     one = agent("claude", env=("FOO", "ANTHROPIC_API_KEY"))
     log = stream(api_error(401, "x"))
-    assert read(one, evidence(tmp_path, log, status=1)).breaker == "claude:ANTHROPIC_API_KEY"
+    reading = read(one, evidence(tmp_path, log, status=1))
+    assert reading.breaker == "claude:ANTHROPIC_API_KEY"
+    assert reading.detail == "x; look at ANTHROPIC_API_KEY in the environment of `octopoid run`"
 
 
 @pytest.mark.parametrize(
@@ -338,7 +342,9 @@ def test_a_breaker_is_about_a_credential(tmp_path: Path) -> None:
 )
 def test_without_a_result_stderr_speaks(said: str, reason: str, breaker: str, tmp_path: Path) -> None:
     reading = read(agent("claude"), evidence(tmp_path, f"{said}\n", status=1))
-    assert (reading.class_, reading.reason, reading.detail, reading.breaker) == ("environment", reason, said, breaker)
+    hint = LOG_IN if reason == NO_LOGIN else ""
+    assert (reading.class_, reading.reason, reading.breaker) == ("environment", reason, breaker)
+    assert reading.detail == said + hint
 
 
 def test_what_the_work_is_about_does_not_classify_it(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from octopoid.adapters import claudelog
 from octopoid.adapters.base import Adapter, Evidence, Launch, Reading
 from octopoid.adapters.claude import Claude
 from octopoid.adapters.command import Command
@@ -9,4 +12,7 @@ from octopoid.adapters.scripted import Scripted
 
 ADAPTERS: dict[str, Adapter] = {one.name: one for one in (Command(), Scripted(), Claude())}
 
-__all__ = ["ADAPTERS", "Adapter", "Evidence", "Launch", "Reading"]
+TELLERS: dict[str, Callable[[bytes], str | None]] = {"claude": claudelog.tell}
+"""By adapter, for those whose programs print records: one line as text; "" is nothing to tell, None is as it stands."""
+
+__all__ = ["ADAPTERS", "TELLERS", "Adapter", "Evidence", "Launch", "Reading"]

@@ -135,6 +135,8 @@ class Claude:
             or _judge(stream, evidence)
             or _without_result(agent, evidence, stream)
         )
+        if reading.reason == "not logged in":
+            reading = reading._replace(detail=f"{reading.detail}; {_login(agent)}")
         reading = reading._replace(usage=_usage(stream.result), session=_text(stream.result, "session_id"))
         if reading.class_ == "environment" and not reading.breaker and reading.reason != "stopped":
             reading = reading._replace(
@@ -152,6 +154,14 @@ def _program(agent: Agent) -> tuple[str, ...]:
 def _credential(agent: Agent) -> str:
     """Pools that pay with the same key or login trip the same breaker."""
     return next((f"claude:{name}" for name in _CREDENTIALS if name in agent.env), "claude")
+
+
+def _login(agent: Agent) -> str:
+    """What a person can do about a login that failed."""
+    named = next((name for name in _CREDENTIALS if name in agent.env), "")
+    if named:
+        return f"look at {named} in the environment of `octopoid run`"
+    return f"run `claude` and log in, or name ANTHROPIC_API_KEY in `env:` of agent {agent.name}"
 
 
 def _permissions(role: Role) -> list[str]:

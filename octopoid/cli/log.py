@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from octopoid import clock, lifecycle, locks
+from octopoid.adapters import TELLERS
 from octopoid.cli import common, reading
 from octopoid.errors import NotFound
 from octopoid.layout import Layout
@@ -23,6 +24,8 @@ _CHUNK = 64 * 1024
 _POLL = 0.1
 _LONGEST_LINE = 64 * 1024
 """Characters that are held back at most until a line is complete."""
+_LONGEST_RECORD = 8 * 1024 * 1024
+"""Bytes that are held back at most until a record of a program is complete."""
 
 
 @cli.command(
@@ -35,17 +38,21 @@ def log(
         int | None,
         typer.Option("--attempt", "-n", min=1, help="This entry (octopoid show lists them), not the newest."),
     ] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Every byte as its program printed it.")] = False,
 ) -> None:
     """Print what an attempt or a gate's run printed: the newest one, unless you say which.
 
-    On a terminal escapes and control characters are taken out; a pipe gets every byte.
+    What Claude Code prints for programs is shown as text. On a terminal escapes and control characters are taken out.
     """
     layout = common.layout()
     task = lifecycle.resolve(layout, word)
     entry = _entry(layout, task, number) if number else _newest(layout, task, follow)
     folder = layout.entry(task, entry.number)
     common.say(f"{layout.short(folder / 'output.log')}: {_about(entry)}{_others(layout, task, entry)}")
-    write = _clean() if common.terminal() else _raw
+    write = _raw if raw or not common.terminal() else _clean()
+    tell = TELLERS.get(entry.opening.adapter)
+    if tell and not raw:
+        write = _told(tell, write)
     for data in _follow(folder) if follow else _read(folder / "output.log"):
         write(data)
     write(b"")
@@ -128,6 +135,25 @@ def _follow(folder: Path) -> Iterator[bytes]:
 
 def _raw(data: bytes) -> None:
     sys.stdout.buffer.write(data)
+
+
+def _told(tell: Callable[[bytes], str | None], onward: Callable[[bytes], None]) -> Callable[[bytes], None]:
+    """A writer that hands whole lines on as `tell` puts them; b"" hands on what is left."""
+    held = b""
+
+    def write(data: bytes) -> None:
+        nonlocal held
+        *lines, held = (held + data).split(b"\n")
+        if held and (not data or len(held) > _LONGEST_RECORD):
+            lines, held = [*lines, held], b""
+        for line in lines:
+            text = tell(line)
+            if text != "":
+                onward((line if text is None else text.encode("utf-8", "replace")) + b"\n")
+        if not data:
+            onward(b"")
+
+    return write
 
 
 def _clean() -> Callable[[bytes], None]:
