@@ -1,9 +1,8 @@
 """Starts and ends processes. With `git` and `runner` the only module that does.
 
-A process is named by its pid and start time (10 ms ticks since boot); a signal goes out through a pidfd, after the
-start time was compared, so that a reused pid is never hit. What belongs to an attempt is found in two ways: by
-descent, and by `OCTOPOID_ATTEMPT_DIR=<entry>` in its environment. Where there is no /proc (macOS) `ps` tells descent
-and start time, and nothing tells the environment: there, ending every process of an attempt is best effort.
+A process is named by its pid and start time (10 ms ticks since boot), compared before a signal goes out by pidfd.
+What belongs to an attempt is found by descent, and by `OCTOPOID_ATTEMPT_DIR=<entry>` in its environment. Where there is
+no /proc (macOS) `ps` tells descent and start time alone: there, ending every process of an attempt is best effort.
 """
 
 # pathlib would cost a runner's start 8 ms:
@@ -29,9 +28,10 @@ KILL_PATIENCE = 5.0  # seconds until processes that survive SIGKILL (uninterrupt
 
 _PROC = os.path.exists("/proc/self/stat")
 _TICKS = os.sysconf("SC_CLK_TCK")
-_PARENT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-# -I -S: no site-packages, no PYTHON* variables. The package's folder comes last: nothing there shadows the library.
-_RUNNER = "import sys; sys.path.append(sys.argv[2]); from octopoid.runner import main; main()"
+_PACKAGE = os.path.dirname(os.path.abspath(__file__))
+# -I -S: no site-packages, no PYTHON* variables. The package by its own folder: where that lies may be site-packages.
+_BOOT = "import sys; home = sys.modules['octopoid'] = type(sys)('octopoid'); home.__path__ = sys.argv[2:]; "
+_RUNNER = _BOOT + "from octopoid.runner import main; main()"
 # Python ignores PIPE and XFSZ, nohup and `&` ignore HUP and INT: programs that we start shall not inherit that
 _DEFAULTS = (
     *(signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT),
@@ -97,7 +97,7 @@ def start_runner(entry: str, *, env: Mapping[str, str], lock_fd: int) -> int:
     try:
         # the same encoding of file names as ours, whatever the allow-listed environment says
         utf8 = f"-Xutf8={int(sys.getfilesystemencoding() == 'utf-8')}"
-        argv = [sys.executable, "-I", "-S", utf8, "-c", _RUNNER, entry, _PARENT]
+        argv = [sys.executable, "-I", "-S", utf8, "-c", _RUNNER, entry, _PACKAGE]
         return start(argv, env={**env, MARK: entry}, output=log, keep=lock_fd)
     finally:
         os.close(log)
