@@ -107,10 +107,6 @@ class Layout(NamedTuple):
         return self.run / "stop"
 
     @property
-    def scheduler_log(self) -> Path:
-        return self.run / "scheduler.log"
-
-    @property
     def events(self) -> Path:
         return self.home / "events.jsonl"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from pathlib import Path
 
 from octopoid import config, durable, git
 from octopoid.errors import Invalid
@@ -82,12 +81,3 @@ def _keep(layout: Layout) -> None:
         layout.last_good.rename(old)
     fresh.rename(layout.last_good)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def problem_of(layout: Layout) -> str:
-    """What is wrong with the present policy, as the scheduler last saw it; "" when nothing is."""
-    path: Path = layout.last_good / PROBLEM
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return ""
