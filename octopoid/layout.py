@@ -107,6 +107,11 @@ class Layout(NamedTuple):
         return self.run / "stop"
 
     @property
+    def scheduler_log(self) -> Path:
+        """What a scheduler prints that launchd or cron starts."""
+        return self.run / "scheduler.log"
+
+    @property
     def events(self) -> Path:
         return self.home / "events.jsonl"
 

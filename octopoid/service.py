@@ -17,6 +17,7 @@ from typing import NamedTuple
 from xml.parsers.expat import ExpatError
 
 from octopoid.errors import UsageError
+from octopoid.layout import Layout
 
 ENV_FILE = ".config/octopoid/env"
 """Below the home folder: NAME=value lines for the service alone."""
@@ -158,7 +159,7 @@ def _checked(text: str) -> str:
 
 def plist(job: Job) -> bytes:
     """The launchd agent. It knows no exit statuses: after any failure it tries again, twice a minute at most."""
-    log = str(job.root / ".octopoid/run/scheduler.log")
+    log = str(Layout(job.root).scheduler_log)
     for text in (str(job.root), *job.run, job.path):
         _checked(text)
     return plistlib.dumps(
@@ -196,7 +197,9 @@ def cron_line(job: Job) -> str:
     words = " ".join(shlex.quote(_checked(word)) for word in (*job.command, "run", "--once"))
     env = f'{{ [ ! -r "$HOME/{ENV_FILE}" ] || . "$HOME/{ENV_FILE}"; }}'
     place, path = shlex.quote(_checked(str(job.root))), shlex.quote(_checked(job.path))
-    command = f"cd {place} && set -a && {env} && PATH={path} {words} >>.octopoid/run/scheduler.log 2>&1"
+    layout = Layout(job.root)
+    log = layout.short(layout.scheduler_log)  # relative: a blank or a percent sign in the root needs no quoting here
+    command = f"cd {place} && set -a && {env} && PATH={path} {words} >>{log} 2>&1"
     # cron reads % as the end of a line, also inside quotes
     line = f"* * * * * {command} # {name_of(job.root)}".replace("%", "\\%")
     if len(line) > CRON_LINE:
