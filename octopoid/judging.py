@@ -16,6 +16,9 @@ from octopoid.settings import Limits
 
 ENVIRONMENT_STATUS = 75
 CONTAINMENT_STATUS = 78
+_BUILT_IN = ("worktree", "checkout", "commit", "restore")
+"""Our own steps: they fail by their status. A signal to one is nobody's fault (LESSONS 33)."""
+
 PARK = "park"
 """What `stop ID` writes into an entry's `stop` file: the task is parked when its attempt has ended."""
 
@@ -134,6 +137,9 @@ def _cut_short(opening: Opening, remains: Remains, now: float) -> Outcome | None
         return None
     if failed.status == CONTAINMENT_STATUS:
         detail = f"its worktree is not what it should be: {_last_line(remains.tail)}"
+        return _end(opening, remains, now, "ours", detail)
+    if failed.name in _BUILT_IN and failed.signal is not None:
+        detail = f"its step {failed.name} was killed by signal {failed.signal} that octopoid did not send"
         return _end(opening, remains, now, "ours", detail)
     if failed.name == "agent":
         return _agent_end(failed, opening, remains, now)

@@ -196,6 +196,14 @@ def test_work_that_was_finished_before_the_stop_arrived_is_not_thrown_away() -> 
     assert judging.judge(opening, remains, Ledger(), Limits(), NOW).verb == "submit"
 
 
+def test_a_built_in_step_that_somebody_killed_is_charged_to_nobody() -> None:
+    agent, collect = StepExit("agent", 0, None, "exit", 0, 0), StepExit("commit", None, 9, "exit", 0, 0)
+    remains = judging.Remains(ended(agent, collect), Facts(), None, Result(), "", "", "", True)
+    opening = Opening("attempt", 1.0, role="implementer", agent="impl", attempt=1)
+    outcome = judging.judge(opening, remains, Ledger(), Limits(), NOW)
+    assert (outcome.class_, outcome.charged, outcome.verb) == ("ours", False, "retry")
+
+
 # --- the whole loop ---
 
 
