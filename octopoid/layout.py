@@ -34,6 +34,16 @@ class Layout(NamedTuple):
         return self.home / "flows"
 
     @property
+    def templates(self) -> Path:
+        """Task files to begin from, for `enqueue --template` and for schedules."""
+        return self.home / "templates"
+
+    @property
+    def claude_agents(self) -> Path:
+        """Where Claude Code keeps the agents of a project: they can be named as roles."""
+        return self.root / ".claude" / "agents"
+
+    @property
     def queue(self) -> Path:
         return self.home / "queue"
 
@@ -60,6 +70,10 @@ class Layout(NamedTuple):
 
     def artifacts(self, task: str) -> Path:
         return self.attempts / task / "artifacts"
+
+    def entry_artifacts(self, task: str, number: int) -> Path:
+        """The documents of one attempt: what it was given, and what it made of them."""
+        return self.entry(task, number) / "artifacts"
 
     @property
     def run(self) -> Path:
@@ -92,6 +106,11 @@ class Layout(NamedTuple):
     @property
     def pause(self) -> Path:
         return self.run / "pause"
+
+    @property
+    def schedule(self) -> Path:
+        """A file for each schedule: the last of its times that was dealt with."""
+        return self.run / "schedule"
 
     @property
     def landing_locks(self) -> Path:

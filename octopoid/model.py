@@ -50,6 +50,8 @@ class Task(NamedTuple):
     labels: tuple[str, ...] = ()
     not_before: float = 0.0
     criteria: tuple[Criterion, ...] = ()
+    project: str | None = None
+    parent: str | None = None
 
 
 class Usage(NamedTuple):
@@ -69,6 +71,32 @@ class Finding(NamedTuple):
     message: str
 
 
+class Subtask(NamedTuple):
+    """A task that an agent asks for. `key`: how its siblings name it in `depends_on`; ids of tasks may stand there too.
+
+    `criteria`: as they stand behind `- [ ]` in a task file.
+    """
+
+    key: str
+    title: str
+    body: str = ""
+    role: str = ""
+    flow: str = ""
+    priority: int = 2
+    depends_on: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    criteria: tuple[str, ...] = ()
+
+
+class Choice(NamedTuple):
+    """A decision that an agent took: between which variants, for what, and why."""
+
+    problem: str
+    chosen: str
+    variants: tuple[str, ...] = ()
+    why: str = ""
+
+
 class Result(NamedTuple):
     """The optional word of an agent (`$OCTOPOID_RESULT_FILE`), after the facts."""
 
@@ -79,10 +107,16 @@ class Result(NamedTuple):
     handoff_to: str = ""
     findings: tuple[Finding, ...] = ()
     usage: Usage = Usage()
+    subtasks: tuple[Subtask, ...] = ()
+    discovered: tuple[Subtask, ...] = ()
+    decisions: tuple[Choice, ...] = ()
 
 
 class Opening(NamedTuple):
-    """`attempt.json`: what an entry is about, written before anything happens."""
+    """`attempt.json`: what an entry is about, written before anything happens.
+
+    `produces`: what the role is to leave. `artifact`: the document it is to write. `session`: the one it goes on with.
+    """
 
     kind: str
     at: float
@@ -104,12 +138,18 @@ class Opening(NamedTuple):
     checks: tuple[str, ...] = ()
     text: str = ""
     to: str = ""
+    produces: str = ""
+    artifact: str = ""
+    session: str = ""
 
 
 class Outcome(NamedTuple):
     """`outcome.json`: how an entry ended, written once. `class_` is `class` on disk.
 
     `verb`, `leaves` and `enters` are the move that this entry carries, if any; `moved-<enters>` says it was made.
+    `artifacts`: documents that this entry holds a new version of. `children`, `proposals`: ids of the tasks that are to
+    be made from its `children.json`; the marker `spawned` says that they were. `approval`: a person must say yes first.
+    `next_stage`, `next_role`: where the task stands after this. `session`: what its agent can be resumed with.
     """
 
     kind: str
@@ -131,6 +171,13 @@ class Outcome(NamedTuple):
     verb: str = ""
     leaves: str = ""
     enters: str = ""
+    artifacts: tuple[str, ...] = ()
+    children: tuple[str, ...] = ()
+    proposals: tuple[str, ...] = ()
+    approval: bool = False
+    next_stage: str = ""
+    next_role: str = ""
+    session: str = ""
 
 
 class Entry(NamedTuple):
@@ -143,6 +190,7 @@ class Entry(NamedTuple):
     outcome: Outcome | None = None
     moved: frozenset[str] = frozenset()
     waits: str = ""
+    spawned: bool = False
 
 
 class Verdict(NamedTuple):
@@ -174,6 +222,14 @@ class Ledger(NamedTuple):
     refusals by any gate since then. `deaths`: runner deaths in a row.
     `judged`: a gate used the worktree last. `setbacks`: environment failures in a row. `base`: the branch that the
     candidate was made for. `usd` is None while nothing is known.
+    `open`: the entry that has the task's worktree to itself; `reviews`: reviewers at work, each in a place of its own.
+    `stages`: those that are done; `work`: the first of them that brought a candidate, where rework begins again;
+    `work_role`: who did it.
+    `stage`, `role`: where the task stands, as its last attempt said ("" = at its beginning). `awaiting`: the stage that
+    waits for a person's yes. `handoff`: the role that was asked to take over; `handoffs`: how often. `conflict`: the
+    candidate did not merge. `artifacts`: document → number of the entry with its newest version. `children`: ids of its
+    subtasks. `spawn`: numbers of the entries whose tasks are not all made yet. `sessions`: role → what its agent can be
+    resumed with, after a question.
     """
 
     expected: str = ""
@@ -203,6 +259,20 @@ class Ledger(NamedTuple):
     judged: bool = False
     setbacks: int = 0
     trouble: str = ""
+    reviews: tuple[Entry, ...] = ()
+    stages: tuple[str, ...] = ()
+    stage: str = ""
+    role: str = ""
+    work: str = ""
+    work_role: str = ""
+    awaiting: str = ""
+    handoff: str = ""
+    handoffs: int = 0
+    conflict: bool = False
+    artifacts: Mapping[str, int] = {}
+    children: tuple[str, ...] = ()
+    spawn: tuple[int, ...] = ()
+    sessions: Mapping[str, str] = {}
 
 
 class Item(NamedTuple):

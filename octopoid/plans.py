@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from octopoid.model import Breaker, Item, Pauses
-from octopoid.settings import Agent, Check
+from octopoid.settings import Agent, Check, Stage
 from octopoid.states import State
 
 
@@ -47,6 +47,9 @@ class Snapshot(NamedTuple):
     items: tuple[Item, ...]
     ids: Mapping[str, State]
     live: Mapping[str, Live] = {}
+    """About the open entry of each task."""
+    panel: Mapping[tuple[str, int], Live] = {}
+    """About the reviewers at work: task and number of the entry."""
     projections: Mapping[str, Projection] = {}
     bases: Mapping[str, Base] = {}
     pauses: Pauses = Pauses()
@@ -87,10 +90,14 @@ class GiveBack(NamedTuple):
 
 
 class Close(NamedTuple):
-    """Read what a finished attempt, gate or landing left, and close its entry. `drop`: a landing is not wanted now."""
+    """Read what a finished attempt, gate or landing left, and close its entry. `drop`: a landing is not wanted now.
+
+    `entry`: the number of a reviewer's entry, 0 = the one that has the worktree.
+    """
 
     task: str
     drop: bool = False
+    entry: int = 0
 
 
 class End(NamedTuple):
@@ -99,6 +106,7 @@ class End(NamedTuple):
     task: str
     detail: str
     gently: bool = True
+    entry: int = 0
 
 
 class Refuse(NamedTuple):
@@ -120,13 +128,17 @@ class StartChecks(NamedTuple):
 
 
 class StartReview(NamedTuple):
-    """Ask this agent about the candidate; `gate` is its role. The base is where it is now."""
+    """Ask this agent about the candidate; `gate` is its role. The base is where it is now.
+
+    `apart`: in a checkout of its own, because others are asked at the same time.
+    """
 
     task: str
     gate: str
     agent: Agent
     slot: int
     base: Base
+    apart: bool = False
 
 
 class Land(NamedTuple):
@@ -161,12 +173,47 @@ class Release(NamedTuple):
 
 
 class Start(NamedTuple):
-    """Claim the task and start this agent on it, from where the base is now."""
+    """Claim the task and start this agent, as `role`, on its next stage, from where the base is now."""
 
     task: str
     agent: Agent
     slot: int
     base: Base
+    stage: Stage
+    role: str
+
+
+class StartProbe(NamedTuple):
+    """Claim the task and run its own commands on the base: they must fail before the work, and pass after it."""
+
+    task: str
+    stage: Stage
+    checks: tuple[Check, ...]
+    base: Base
+
+
+class TakeBranch(NamedTuple):
+    """What is on a project's branch is the candidate: claim and submit it."""
+
+    task: str
+    stage: Stage
+    base: Base
+    candidate: str
+
+
+class MakeBase(NamedTuple):
+    """A project begins: make its branch, at this commit."""
+
+    task: str
+    name: str
+    sha: str
+
+
+class Spawn(NamedTuple):
+    """Make the tasks that entry `entry` of this one asks for."""
+
+    task: str
+    entry: int
 
 
 Action = (
@@ -183,6 +230,10 @@ Action = (
     | Block
     | Release
     | Start
+    | StartProbe
+    | TakeBranch
+    | MakeBase
+    | Spawn
 )
 
 

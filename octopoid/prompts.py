@@ -1,5 +1,6 @@
 """Role template + task + feedback → prompt. Unknown variables are errors; a task's text is data, never template.
 
+What prompts have in common are parts, in `roles/parts/`: every template may include them, also a user's.
 jinja2 costs 80 ms to load, so it is loaded when the first prompt is made; readers of the queue never do.
 """
 
@@ -16,7 +17,7 @@ from octopoid.errors import Invalid
 from octopoid.hints import nearest
 from octopoid.model import Criterion, Feedback, Problem, Task
 from octopoid.results import bounded
-from octopoid.rolefiles import source_path
+from octopoid.rolefiles import ANY, part, part_names, source_path
 from octopoid.settings import Check, Role
 
 if TYPE_CHECKING:
@@ -24,11 +25,26 @@ if TYPE_CHECKING:
 
 MAX_TEXT = 8 << 10
 """Characters of one piece of feedback, note, question or answer; what is longer loses its middle."""
+MAX_DOCUMENT = 16 << 10
+"""Characters of one document of an earlier stage; the prompt says where the whole of it is."""
 MAX_FEEDBACK = 10
 """Pieces of feedback in one prompt, the newest ones."""
 
 _NAME = "<role>"  # the file name under which jinja2 compiles; its tracebacks then carry the template's lines
 _BACKTICKS = re.compile("`+")
+
+
+_OF_THE_ROLE = ("role", "writes")
+"""Variables that come from the role itself, besides the fields of Prompt."""
+_PLAIN_PARTS = '{% include "asked" %}{% include "given" %}{% include "worktree" %}{% include "contract" %}'
+
+
+class Document(NamedTuple):
+    """A document that an earlier stage wrote: `path` is that of the whole, `text` its content."""
+
+    name: str
+    path: str
+    text: str
 
 
 class Prompt(NamedTuple):
@@ -37,6 +53,9 @@ class Prompt(NamedTuple):
     `attempt`: tries of this role on this task, from 1. `base_sha`: the commit of `base` that the work is compared
     with. `candidate`: the commit under review. `feedback`: oldest first here, newest first in the template.
     `answers`: the person's (question, answer) pairs. `notes`: what earlier attempts said about themselves.
+    `produces`: what is asked for, "" = what the role says. `artifact`: absolute path of the document to be written.
+    `documents`: the newest version of each. `roles`, `flows`: what a hand-over and subtasks may name. `advisory`: the
+    verdict refuses nothing. `children`: ids of the tasks that this one was divided into.
     """
 
     task: Task
@@ -51,24 +70,36 @@ class Prompt(NamedTuple):
     answers: tuple[tuple[str, str], ...] = ()
     checks: tuple[Check, ...] = ()
     notes: tuple[str, ...] = ()
+    produces: str = ""
+    artifact: str = ""
+    documents: tuple[Document, ...] = ()
+    roles: tuple[str, ...] = ()
+    flows: tuple[str, ...] = ()
+    advisory: bool = False
+    children: tuple[str, ...] = ()
 
 
 def render(role: Role, prompt: Prompt) -> str:
-    """The prompt's text, valid UTF-8. Raises Invalid with the role's file and line where the template fails."""
+    """The prompt's text, valid UTF-8. Raises Invalid with the role's file and line where the template fails.
+
+    The text of a plain role comes as it is, and below it what every agent is told.
+    """
     from jinja2 import TemplateError
 
-    variables = _variables(prompt)
+    variables = _variables(role, prompt)
     try:
-        text = _compiled(role.template).render(variables)
+        text = _compiled(_PLAIN_PARTS if role.plain else role.template).render(variables)
     except (TemplateError, *_RUNTIME) as error:
         problem = _problem(role, error)
         raise Invalid(str(problem), (problem,), problem.hint) from None
+    if role.plain:
+        text = f"{role.template.strip(chr(10))}\n\n{text}"
     return text.strip("\n").encode("utf-8", "replace").decode("utf-8") + "\n"
 
 
 def check(role: Role) -> tuple[Problem, ...]:
     """Everything that would make `render` fail: broken syntax, unknown variables and fields, in file order."""
-    if "{" not in role.template:
+    if role.plain or "{" not in role.template:
         return ()
     unknown = tuple(_unknown(role))
     if unknown:
@@ -99,26 +130,41 @@ def code(command: str | tuple[str, ...]) -> str:
     return f"{ticks}{space}{text.strip()}{space}{ticks}"
 
 
-def _variables(prompt: Prompt) -> dict[str, object]:
+def _variables(role: Role, prompt: Prompt) -> dict[str, object]:
     """The prompt's fields with every text bounded: nobody's log makes a prompt that hangs an agent (LESSONS 6)."""
     newest = prompt.feedback[: -MAX_FEEDBACK - 1 : -1]
+    produces = prompt.produces or (role.produces if role.produces != ANY else "commits")
     return {
         **prompt._asdict(),
+        "role": role.name,
+        "writes": role.writes and produces == "commits",
+        "produces": produces,
+        "artifact": prompt.artifact or _artifact(role, prompt, produces),
+        "documents": tuple(one._replace(text=bounded(one.text, MAX_DOCUMENT)) for one in prompt.documents),
         "feedback": tuple(one._replace(text=bounded(one.text, MAX_TEXT)) for one in newest),
         "answers": tuple((bounded(asked, MAX_TEXT), bounded(said, MAX_TEXT)) for asked, said in prompt.answers),
         "notes": tuple(bounded(note, MAX_TEXT) for note in prompt.notes[-MAX_FEEDBACK:]),
     }
 
 
+def _artifact(role: Role, prompt: Prompt, produces: str) -> str:
+    """The path of the document that a role writes, where nobody said one."""
+    if produces != "document":
+        return ""
+    return f"{prompt.artifacts or '$OCTOPOID_ARTIFACTS'}/{role.artifact or f'{role.name}.md'}"
+
+
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
-    from jinja2 import StrictUndefined
+    from jinja2 import FunctionLoader, StrictUndefined
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     environment = ImmutableSandboxedEnvironment(
+        loader=FunctionLoader(part),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=True,  # of the parts; the prompt's own are cut in `render`
         autoescape=False,  # a prompt is no HTML
     )
     environment.filters["fence"] = fence
@@ -135,29 +181,43 @@ def _compiled(template: str) -> Template:
 
 
 def _unknown(role: Role) -> Iterator[Problem]:
-    """Variables that no prompt has, in branches that no sample reaches too; broken syntax."""
+    """Variables that no prompt has, parts that are not there, in branches that no sample reaches too; broken syntax."""
     from jinja2 import TemplateSyntaxError, meta, nodes
 
     try:
         tree = _environment().parse(role.template)
-        names = meta.find_undeclared_variables(tree) - set(Prompt._fields) - set(_environment().globals)
+        names = meta.find_undeclared_variables(tree) - set(_VARIABLES) - set(_environment().globals)
     except TemplateSyntaxError as error:
         yield _problem(role, error)
         return
-    for node in tree.find_all(nodes.Name):
-        if node.name in names and node.ctx == "load":
-            hint = nearest(node.name, Prompt._fields)
-            yield _at(role, node.lineno, node.name, f"unknown variable `{node.name}`", hint)
+    found = [
+        _at(role, node.lineno, node.name, f"unknown variable `{node.name}`", nearest(node.name, _VARIABLES))
+        for node in tree.find_all(nodes.Name)
+        if node.name in names and node.ctx == "load"
+    ]
+    for taken in tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)):
+        name = getattr(getattr(taken, "template", None), "value", None)  # an expression is known when it is rendered
+        if isinstance(name, str) and part(name) is None:
+            found.append(_no_part(role, taken.lineno, name))
+    yield from sorted(found, key=lambda one: (one.line, one.column))
+
+
+def _no_part(role: Role, line: int, name: str) -> Problem:
+    return _at(role, line, name, f"there is no part `{name}`", nearest(name, part_names()))
 
 
 def _problem(role: Role, error: Exception) -> Problem:
     """The problem that an error of the template language is about."""
+    from jinja2 import TemplateNotFound
+
     line = getattr(error, "lineno", None) or _line(error.__traceback__)
+    if isinstance(error, TemplateNotFound):
+        return _no_part(role, _line(error.__traceback__), str(error.name))
     message = str(getattr(error, "message", None) or error or type(error).__name__)
     missing = re.search(r"has no attribute '(\w+)'", message)
     if missing:
         return _at(role, line, missing[1], f"unknown field `{missing[1]}`", nearest(missing[1], _FIELDS))
-    return _at(role, line, "", f"template: {message}", "see docs/configuration.md, Roles")
+    return _at(role, line, "", f"template: {message}", "see docs/roles.md")
 
 
 def _at(role: Role, line: int, word: str, message: str, hint: str) -> Problem:
@@ -181,7 +241,8 @@ def _line(trace: TracebackType | None) -> int:
 _RUNTIME = (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError)
 """What a template's own expressions can raise; anything else is a bug of ours."""
 
-_FIELDS = tuple(sorted({*Task._fields, *Criterion._fields, *Feedback._fields, *Check._fields}))
+_VARIABLES = tuple(sorted({*Prompt._fields, *_OF_THE_ROLE}))
+_FIELDS = tuple(sorted({*Task._fields, *Criterion._fields, *Feedback._fields, *Check._fields, *Document._fields}))
 
 _PLAIN = Prompt(Task("sample", "Sample"), "implement", 1, "main", "0" * 40, "/result.json")
 _SAMPLES = (
@@ -201,5 +262,11 @@ _SAMPLES = (
         answers=(("Which?", "This."), ("And?", "")),
         checks=(Check("tests", ("true",)), Check("lint", "true")),
         notes=("done",),
+        artifact="/artifacts/plan.md",
+        documents=(Document("research.md", "/artifacts/research.md", "Text."),),
+        roles=("implementer", "other"),
+        flows=("default", "quick"),
+        advisory=True,
+        children=("one", "two"),
     ),
 )

@@ -15,13 +15,22 @@ class Check(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """Caps. `attempts`: charged failures of a role; `rounds`: refusals by any gate; money in US dollars, 0 = none."""
+    """Caps. `attempts`: charged failures of a role; `rounds`: refusals by any gate; money in US dollars, 0 = none.
+
+    `handoffs`: of one task, from role to role. `depth`, `subtasks`: of breakdowns. `proposals`: open ones at once.
+    `wip`: at most so many tasks at once with this role at work, or in this folder.
+    """
 
     attempts: int = 3
     rounds: int = 3
     usd_per_task: float = 0.0
     usd_per_day: float = 0.0
     max_provisional: int = 10
+    handoffs: int = 6
+    depth: int = 2
+    subtasks: int = 20
+    proposals: int = 10
+    wip: Mapping[str, int] = {}
 
 
 class Worktrees(NamedTuple):
@@ -33,8 +42,12 @@ class Worktrees(NamedTuple):
     reuse: bool = True
 
 
+ALL = "all"
+"""The word for an agent that plays every role."""
+
+
 class Agent(NamedTuple):
-    """A pool of workers."""
+    """A pool of workers. `roles`: what it plays besides `role`. `pre_check`: exit status 1 = there is nothing to do."""
 
     name: str
     role: str
@@ -48,10 +61,21 @@ class Agent(NamedTuple):
     script: str = ""
     args: tuple[str, ...] = ()
     max_turns: int = 0
+    roles: tuple[str, ...] = ()
+    pre_check: str | tuple[str, ...] = ()
+
+    def plays(self, role: str) -> bool:
+        """May this agent be asked for `role`?"""
+        return role == self.role or role in self.roles or ALL in self.roles
 
 
 class Role(NamedTuple):
-    """What an agent is for. `produces`: commits | verdict. `writes`: may it change files. `source`: its file."""
+    """What an agent is for.
+
+    `produces`: commits | document | verdict | tasks, or any: as it is used (a Claude Code agent). `writes`: may it
+    change files. `source`: its file. `artifact`: the document it writes. `inputs`: documents it wants. `plain`: the
+    text is no template. `max_turns`, `timeout`: 0 = as the agent says.
+    """
 
     name: str
     template: str
@@ -61,22 +85,81 @@ class Role(NamedTuple):
     tools: tuple[str, ...] = ()
     model: str = ""
     source: str = ""
+    artifact: str = ""
+    inputs: tuple[str, ...] = ()
+    max_turns: int = 0
+    timeout: float = 0.0
+    plain: bool = False
 
 
 class Stage(NamedTuple):
-    """One stage of a flow: its name and the role that does it."""
+    """One stage of a flow: its name, the role that does it, and what it hands on.
+
+    `artifact`: the name of the document (`produces: document` or `verdict`). `needs`: documents of earlier stages.
+    `approval`: a person says yes before the task goes on. `commit`: the path at which the document is committed.
+    `run`, without a role: `reproduce`, the task's commands must fail before; `branch`, take up the project's branch.
+    """
 
     name: str
     role: str
+    produces: str = "commits"
+    artifact: str = ""
+    needs: tuple[str, ...] = ()
+    approval: bool = False
+    commit: str = ""
+    run: str = ""
+
+
+class Gate(NamedTuple):
+    """What must say yes: `checks`, `human` or a role. One that is not `required` is asked and shown, no more."""
+
+    name: str
+    required: bool = True
+
+
+class Follow(NamedTuple):
+    """A task that is made when work lands. `title` and `body` may contain `{title}` and `{id}` of what landed."""
+
+    title: str
+    role: str = ""
+    flow: str = "quick"
+    body: str = ""
 
 
 class Flow(NamedTuple):
-    """The stages a task goes through, its gates in order, and how it lands (merge | squash | rebase | none)."""
+    """The stages a task goes through, its gates, and how it lands (merge | squash | rebase | none).
+
+    `gates`: groups one after the other; the gates of one group are asked at the same time. `rounds`: 0 = as `limits`.
+    `conflicts`: the role that resolves conflicts, "" = the one that did the work. `after`: what follows after landing.
+    `lacks`: roles for which there is no agent, so that the flow cannot be used. `source`: its file.
+    """
 
     name: str
     stages: tuple[Stage, ...]
-    gates: tuple[str, ...]
+    gates: tuple[tuple[Gate, ...], ...]
     land: str
+    description: str = ""
+    rounds: int = 0
+    conflicts: str = ""
+    after: tuple[Follow, ...] = ()
+    lacks: tuple[str, ...] = ()
+    source: str = "built-in"
+
+
+class Schedule(NamedTuple):
+    """Standing work: at the times of `cron` (local time) a task is made, from a template or of a title alone.
+
+    `max_open`: not while so many of its tasks are open. `pre_check`: exit status 1 = there is nothing to do.
+    """
+
+    name: str
+    cron: str
+    template: str = ""
+    title: str = ""
+    role: str = ""
+    flow: str = ""
+    pre_check: str | tuple[str, ...] = ()
+    max_open: int = 1
 
 
 class Config(NamedTuple):
@@ -94,3 +177,4 @@ class Config(NamedTuple):
     grace: float = 10.0
     notify: tuple[str, ...] = ()
     digest: str = ""
+    schedule: Mapping[str, Schedule] = {}

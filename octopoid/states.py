@@ -53,6 +53,8 @@ _QUEUED = (State.INCOMING, State.CLAIMED, State.PROVISIONAL)
 TRANSITIONS: dict[str, Move] = dict(
     (
         _row("enqueue", (), State.INCOMING),
+        # Work that an agent noticed or proposes: a person decides whether it is done at all.
+        _row("propose", (), State.BLOCKED),
         _row("claim", (State.INCOMING,), State.CLAIMED),
         _row("submit", (State.CLAIMED,), State.PROVISIONAL),
         _row("advance", (State.CLAIMED,), State.INCOMING),

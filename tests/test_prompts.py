@@ -13,7 +13,7 @@ import pytest
 from octopoid import prompts, results, rolefiles
 from octopoid.errors import Invalid
 from octopoid.model import Criterion, Feedback, Task
-from octopoid.prompts import Prompt, render
+from octopoid.prompts import Document, Prompt, render
 from octopoid.settings import Check, Role
 
 TASK = Task("add-dark-mode", "Add dark mode", "# Add dark mode\n\nMake it dark.\n")
@@ -67,6 +67,7 @@ def test_the_first_attempt_is_told_of_no_earlier_one() -> None:
     text = render(built_in("implementer"), PROMPT)
     assert "earlier work" not in text
     assert "earlier one" not in text
+    assert "before you" not in text
 
 
 @pytest.mark.parametrize("name", rolefiles.builtin_names())
@@ -93,8 +94,18 @@ def test_the_gatekeeper_sees_how_to_get_the_diff_and_every_earlier_point() -> No
 def test_the_results_that_a_prompt_shows_are_those_that_are_read(name: str) -> None:
     shown = re.findall(r"```json\n(.*?)\n```", render(built_in(name), PROMPT), re.S)
     outcomes = [results.parse(one.encode()).outcome for one in shown]
-    assert outcomes == {"implementer": ["done", "question", "failed"], "gatekeeper": ["accept", "reject"]}[name]
+    verdict = built_in(name).produces == "verdict"
+    assert outcomes == (["accept", "reject"] if verdict else ["done", "question", "failed", "done"])
     assert all(json.loads(one) for one in shown)
+
+
+@pytest.mark.parametrize("name", ["implementer", "planner"])
+def test_a_hand_over_is_offered_where_there_is_somebody_else(name: str) -> None:
+    assert "handoff" not in render(built_in(name), PROMPT._replace(roles=(name,)))
+    text = render(built_in(name), PROMPT._replace(roles=(name, "devops", "documenter")))
+    assert "another role (devops, documenter)" in text
+    shown = re.findall(r"```json\n(.*?)\n```", text, re.S)
+    assert [results.parse(one.encode()).handoff_to for one in shown] == ["", "", "", "devops", ""]
 
 
 def test_what_people_and_programs_wrote_is_never_template() -> None:
@@ -105,9 +116,10 @@ def test_what_people_and_programs_wrote_is_never_template() -> None:
         answers=((evil, evil),),
         notes=(evil,),
         checks=(Check("x", evil),),
+        documents=(Document("plan.md", "/plan.md", evil),),
     )
     for name in rolefiles.builtin_names():
-        assert render(built_in(name), prompt).count(evil) == 7
+        assert render(built_in(name), prompt).count(evil) == 8
         assert "49" not in render(built_in(name), prompt)
 
 
@@ -156,7 +168,12 @@ def test_the_prompt_can_always_be_written_as_utf8() -> None:
         ("a\n{% for x in %}", 2, 1, "template: "),
         ("a\n{{ 1 / 0 }}", 2, 1, "template: division by zero"),
         ("a\n{{ task.title + 1 }}", 2, 1, "template: "),
-        ("a\n{% include 'x' %}", 2, 1, "template: "),
+        ("a\n{% include 'x' %}", 2, 13, "there is no part `x`"),
+        ("a\n{% if false %}{% include 'tsk' %}{% endif %}", 2, 27, "there is no part `tsk`"),
+        ("a\n\n{% include '../planner' %}", 3, 1, "there is no part `../planner`"),
+        ("a\n{% include task.title %}", 2, 1, "there is no part `Sample`"),
+        ("a\n{% set task = 3 %}\n{% include 'task' %}", 3, 1, "unknown field `title`"),
+        ("a\n{% for d in documents %}\n{{ d.txt }}\n{% endfor %}", 3, 6, "unknown field `txt`"),
         ("{{ task.__class__.__mro__ }}", 1, 1, "template: "),
         ("{{ feedback[0].text }}", 1, 1, "template: "),
     ],
@@ -165,6 +182,27 @@ def test_a_template_that_cannot_work_is_found_beforehand(template: str, line: in
     found = prompts.check(role(template))
     assert [(str(one.path), one.line, one.column) for one in found] == [("/home/roles/coder.md", line, column)]
     assert message in found[0].message
+
+
+def test_the_nearest_part_is_named() -> None:
+    assert prompts.check(role("{% include 'documnets' %}"))[0].hint == "did you mean `documents`?"
+
+
+def test_a_template_of_a_user_takes_parts() -> None:
+    template = 'You fix typos.\n\n{% include "task" %}\n{% include "contract" %}\n'
+    assert prompts.check(role(template)) == ()
+    text = render(role(template), PROMPT)
+    assert text.startswith("You fix typos.\n\n## The task: Add dark mode\n\n```markdown\n")
+    assert text.count("## How to finish\n\nExit when the work is committed.") == 1
+
+
+def test_documents_are_bounded_and_named_with_their_place() -> None:
+    long = Document("plan.md", "/att/artifacts/plan.md", "start" + "x" * (1 << 20) + "end")
+    text = render(built_in("implementer"), PROMPT._replace(documents=(long, Document("a.md", "/a.md", "```\n"))))
+    assert len(text) < 24 << 10
+    assert "`plan.md` (the whole of it: /att/artifacts/plan.md):" in text
+    assert "startxx" in text and "xxend" in text and "left out" in text
+    assert "\n````markdown\n```\n````\n" in text
 
 
 def test_every_unknown_variable_is_reported() -> None:
