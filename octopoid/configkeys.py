@@ -1,4 +1,4 @@
-"""Every key that `agents.yaml` and a role's header may have: its kind, its default, what it means.
+"""Every key that `agents.yaml`, a flow file and a role's header may have: its kind, its default, what it means.
 
 The defaults are those of the records in `settings.py`; this table only shows them. `docs/configuration.md` contains
 what `table` prints, and a test says so.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from octopoid.settings import Agent, Check, Config, Limits, Role, Worktrees
+from octopoid.settings import Agent, Check, Config, Flow, Follow, Gate, Limits, Role, Schedule, Stage, Worktrees
 
 
 class Key(NamedTuple):
@@ -23,19 +23,31 @@ class Key(NamedTuple):
 
 
 KINDS = {
+    "after": "list of tasks",
     "agents": "one entry per agent",
     "argv": "list of words (no shell)",
     "branch": "a branch's name",
     "checks": "list",
     "command": "text (run by `sh -c`) or list of words (no shell)",
     "count": "whole number from 1",
+    "counts": "a number from 1 for each role or folder",
+    "cron": "five fields: minute, hour, day of the month, month, day of the week",
     "duration": "`45m`, `90s`, `1h30m`, or seconds; `0` = off",
-    "gates": "list of `checks`, `human` and roles that give verdicts",
+    "file": "name of a document, like `plan.md`",
+    "files": "list of documents, like `plan.md`",
+    "gates": "list of `checks`, `human` and roles that give verdicts; a list inside it is asked at once",
     "land": "`merge`, `squash`, `rebase` or `none`",
+    "landing": "`merge`, `squash`, `rebase` or `none`, also as `{mode: …}`",
     "money": "US dollars; `0` = no limit",
     "name": "`a-z`, `0-9`, `-`",
     "number": "whole number from 0",
-    "produces": "`commits` or `verdict`",
+    "path": "path in the repository",
+    "produces": "`commits`, `document`, `verdict` or `tasks`",
+    "prose": "text, also of several lines",
+    "roles": "list of roles, or `all`",
+    "run": "`reproduce` or `branch`",
+    "schedules": "one entry per schedule",
+    "stages": "list of stages",
     "section": "keys of its own",
     "text": "text",
     "tools": "list, or text with commas",
@@ -46,8 +58,10 @@ KINDS = {
 }
 
 LAND_MODES = ("merge", "squash", "rebase", "none")
-PRODUCES = ("commits", "verdict")
+PRODUCES = ("commits", "document", "verdict", "tasks")
+RUNS = ("reproduce", "branch")
 GATE_WORDS = ("checks", "human")
+WIP_FOLDERS = ("claimed", "provisional", "blocked")
 
 DEFAULT_GATES = ("checks", "human")
 DEFAULT_LAND = "merge"
@@ -81,6 +95,7 @@ TOP = (
     Key("worktrees", "section", {}, "how a task's own checkout is made"),
     Key("notify", "section", {}, "what is called when something happens that a person wants to know"),
     Key("agents", "agents", None, "the pools of workers, by name", required=True),
+    Key("schedule", "schedules", {}, "standing work: tasks that are made at certain times, by name"),
 )
 
 CHECK = (
@@ -97,6 +112,11 @@ LIMITS = (
     _of(Limits, "usd_per_task", "money", "spent on one task"),
     _of(Limits, "usd_per_day", "money", "spent on all tasks in a day"),
     _of(Limits, "max_provisional", "count", "tasks at the gates at once; at this number nothing new is claimed"),
+    _of(Limits, "handoffs", "count", "hand-overs from role to role in one task"),
+    _of(Limits, "depth", "count", "breakdowns below one another: tasks of tasks"),
+    _of(Limits, "subtasks", "count", "tasks that one breakdown may make"),
+    _of(Limits, "proposals", "count", "proposed tasks that wait for a person at once"),
+    _of(Limits, "wip", "counts", "tasks at once with this role at work, or in `claimed`, `provisional` or `blocked`"),
 )
 
 WORKTREES = (
@@ -110,6 +130,7 @@ NOTIFY = (Key("command", "argv", (), "what happened is in its `OCTOPOID_EVENT_*`
 
 AGENT = (
     Key("role", "name", "", "what it is for: a file in `roles/` or a built-in role", says="its name, if a role's"),
+    _of(Agent, "roles", "roles", "what it is for besides `role`, or instead of it"),
     Key("adapter", "name", None, "how its program is started and read: `command`, `scripted` or `claude`", True),
     _of(Agent, "instances", "count", "how many of it work at once"),
     _of(Agent, "model", "text", "the model its program uses; before the role's `model`"),
@@ -120,14 +141,62 @@ AGENT = (
     _of(Agent, "script", "text", "adapter `scripted`: its script file, relative to the repository"),
     _of(Agent, "args", "words", "further arguments for its program"),
     _of(Agent, "max_turns", "number", "adapter `claude`: turns of one attempt; `0` = no limit"),
+    _of(Agent, "pre_check", "command", "run before the agent is; exit status 1 = there is nothing to do"),
+)
+
+SCHEDULE = (
+    Key("cron", "cron", None, "when, in local time", required=True),
+    _of(Schedule, "template", "name", "the task: a file in `templates/` or a built-in template"),
+    _of(Schedule, "title", "text", "the task: this title alone; instead of `template`"),
+    _of(Schedule, "role", "name", "its `role`"),
+    _of(Schedule, "flow", "name", "its `flow`"),
+    _of(Schedule, "pre_check", "command", "run before the agent is; exit status 1 = there is nothing to do"),
+    _of(Schedule, "max_open", "count", "at so many open tasks of this schedule no further one is made"),
+)
+
+GATE = (
+    Key("gate", "name", None, "`checks`, `human` or a role that gives verdicts", required=True),
+    _of(Gate, "required", "yesno", "`false`: asked and shown, and refuses nothing"),
+)
+
+FLOW = (
+    _of(Flow, "description", "text", "one line for people"),
+    Key("stages", "stages", None, "what is done, one after the other", required=True),
+    Key("gates", "gates", None, "who must say yes before landing", says="those of agents.yaml"),
+    Key("rounds", "count", 0, "refusals before the task is blocked", says="`limits.rounds`"),
+    Key("land", "landing", "", "how the work gets onto the base branch", says="`land` of agents.yaml"),
+    Key("conflicts", "name", "", "the role that resolves conflicts with the base", says="the one that did the work"),
+    Key("after", "after", (), "tasks that are made when the work has landed"),
+)
+
+STAGE = (
+    Key("name", "name", None, "unique in the flow", required=True),
+    Key("role", "name", "", "who does it", says="required without `run`"),
+    Key("produces", "produces", "", "what it leaves; only where the role leaves that open", says="as the role says"),
+    Key("artifact", "file", "", "the document it writes", says="as the role says"),
+    _of(Stage, "needs", "files", "documents of earlier stages, without which it does not start"),
+    _of(Stage, "approval", "yesno", "a person says yes before the task goes on"),
+    _of(Stage, "commit", "path", "where the document is committed; without it, it is not"),
+    _of(Stage, "run", "run", "instead of `role`: the task's commands must fail; or the project's branch is taken up"),
+)
+
+FOLLOW = (
+    Key("title", "text", None, "its title; `{title}` and `{id}` are those of what landed", required=True),
+    Key("role", "name", "", "its `role`", says="as its flow says"),
+    _of(Follow, "flow", "name", "its `flow`"),
+    _of(Follow, "body", "prose", "the text below the title; `{title}` and `{id}` as above"),
 )
 
 ROLE = (
     _of(Role, "description", "text", "one line for people"),
-    _of(Role, "produces", "produces", "work to land, or a yes or no about it"),
+    _of(Role, "produces", "produces", "work to land; a document; a yes or no about work; or further tasks"),
     Key("writes", "yesno", None, "may it change files; what others change is thrown away", says="`true` for commits"),
     _of(Role, "tools", "tools", "the tools its program may use; empty = the adapter's own choice"),
     _of(Role, "model", "text", "the model, unless the agent names one"),
+    Key("artifact", "file", "", "the document that it writes", says="`NAME.md` for a document"),
+    _of(Role, "inputs", "words", "documents that it wants to see, where an earlier stage makes them"),
+    _of(Role, "max_turns", "number", "turns of one attempt; `0` = as the agent says"),
+    _of(Role, "timeout", "duration", "wall clock of one attempt; `0` = as the agent says"),
 )
 
 SECTIONS: dict[str, tuple[Key, ...]] = {
@@ -138,8 +207,17 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
     "worktrees": WORKTREES,
     "notify": NOTIFY,
     "agents.NAME": AGENT,
+    "schedule.NAME": SCHEDULE,
 }
 """The sections of `agents.yaml` by where they stand; a role's header is ROLE."""
+
+FLOW_SECTIONS: dict[str, tuple[Key, ...]] = {
+    "": FLOW,
+    "stages[]": STAGE,
+    "gates[]": GATE,
+    "after[]": FOLLOW,
+}
+"""The sections of a flow file. A gate is a mapping only where it is not required."""
 
 ELSEWHERE = {
     "pause": "state is not policy: use `octopoid pause`",
@@ -148,7 +226,7 @@ ELSEWHERE = {
     "disabled": "state is not policy: use `octopoid pause`",
     "api_key": "secrets never go into this file: list the variable's name in the agent's `env`",
     "token": "secrets never go into this file: list the variable's name in the agent's `env`",
-    "flows": "flows are not supported by this version: `gates` and `land` are set here for all tasks",
+    "flows": "a flow is a file of its own: `flows/NAME.yaml`",
     "roles": "a role is a file of its own: `roles/NAME.md`",
     "prompt": "a prompt is the text of a role file: `roles/NAME.md`",
 }

@@ -6,17 +6,19 @@ A value that is wrong is reported and its default stands in, so that one look re
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from octopoid.configkeys import ELSEWHERE, LAND_MODES, PRODUCES, SECTIONS, Key
+from octopoid.configkeys import ELSEWHERE, KINDS, LAND, LAND_MODES, PRODUCES, RUNS, SECTIONS, Key
 from octopoid.errors import Invalid
 from octopoid.hints import nearest
 from octopoid.model import Problem
+from octopoid.settings import ALL
 from octopoid.yamltext import Node
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}\Z")
+ARTIFACT = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\.md\Z")
 MAX_BYTES = 1 << 20
 MAX_COUNT = 1000
 MAX_SECONDS = 30 * 86400
@@ -48,6 +50,16 @@ def invalid(*problems: Problem) -> Invalid:
     """The error that carries `problems`; its message is the first one."""
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     return Invalid(f"{problems[0]}{more}", problems, problems[0].hint)
+
+
+def fields(node: Node) -> dict[str, Node]:
+    """The fields of a mapping; none of anything else."""
+    return node.value if isinstance(node.value, dict) else {}
+
+
+def listed(words: Iterable[str]) -> str:
+    """Words for a message."""
+    return ", ".join(sorted(words)) or "none"
 
 
 class Reader:
@@ -83,6 +95,13 @@ class Reader:
                 place = at or (node.line, node.column)
                 self.complain(place, f"{where or 'the file'} has no `{key.name}`", f"add `{key.name}:`")
         return values
+
+    def items(self, node: Node, name: str, hint: str) -> list[Node]:
+        """The items of a list; none, and a problem, where there is no list."""
+        if isinstance(node.value, list):
+            return node.value
+        self.complain(node, f"`{name}` must be a list", hint)
+        return []
 
     def mapping(self, node: Node, where: str) -> dict[str, Node]:
         if isinstance(node.value, dict):
@@ -121,6 +140,63 @@ class Reader:
             return said
         self.complain(node, f"`{_shown(said)}` is not a name", "use a-z, 0-9 and -, up to 64 characters")
         return None
+
+    def file(self, node: Node, name: str) -> str | None:
+        said = self.text(node, name)
+        if said is None or ARTIFACT.match(said):
+            return said
+        hint = "a name like `plan.md`: a-z, 0-9, `.`, `_` and -, and `.md` at its end"
+        self.complain(node, f"`{_shown(said)}` is not a document's name", hint)
+        return None
+
+    def files(self, node: Node, name: str) -> tuple[str, ...] | None:
+        said = [self.file(one, name) for one in self.items(node, name, f"write {name}: [plan.md]")]
+        return tuple(dict.fromkeys(one for one in said if one is not None))
+
+    def roles(self, node: Node, name: str) -> tuple[str, ...] | None:
+        """Names, each once; the word `all` stands alone."""
+        if node.value == ALL:
+            return (ALL,)
+        said = [self.name(one, name) for one in self.items(node, name, f"write {name}: [one, two], or {name}: all")]
+        return tuple(dict.fromkeys(one for one in said if one is not None))
+
+    def counts(self, node: Node, name: str) -> dict[str, int] | None:
+        said = {word: self.count(one, word) for word, one in self.mapping(node, name).items()}
+        return {word: number for word, number in said.items() if number is not None}
+
+    def cron(self, node: Node, name: str) -> str | None:
+        """Five fields. Whether they make sense is asked where the library is loaded."""
+        said = self.text(node, name)
+        if said is None or len(said.split()) == 5:
+            return said
+        self.complain(node, f"`{name}` must be {KINDS['cron']}", 'like "0 3 * * *": each day at three')
+        return None
+
+    def prose(self, node: Node, name: str) -> str | None:
+        if isinstance(node.value, str) and not _CONTROL.search(re.sub(r"[\n\t]", "", node.value)):
+            return node.value
+        return self.text(node, name)
+
+    def path_inside(self, node: Node, name: str) -> str | None:
+        """A file of the repository: relative, none of git's or octopoid's own."""
+        said = self.text(node, name)
+        if said is None:
+            return None
+        parts = said.split("/")
+        if said.endswith("/") or any(part in ("", ".", "..") for part in parts):
+            self.complain(node, f"`{name}` must be a path in the repository", "like docs/plan.md")
+        elif parts[0].lower() in (".git", ".octopoid"):
+            self.complain(node, f"`{name}` must not be in {parts[0]}", "like docs/plan.md")
+        else:
+            return said
+        return None
+
+    def landing(self, node: Node, name: str) -> str | None:
+        """A mode in short, or as in agents.yaml."""
+        if isinstance(node.value, str):
+            return self.choice(node, name, LAND_MODES)
+        said = self.section(node, LAND, name, (node.line, node.column))["mode"]
+        return said if isinstance(said, str) else None
 
     def yesno(self, node: Node, name: str) -> bool | None:
         if isinstance(node.value, bool):
@@ -246,6 +322,8 @@ _EXAMPLES = {
     "land": "write land: {mode: merge}",
     "limits": "write limits: {attempts: 3, rounds: 3}",
     "notify": 'write notify: {command: ["notify-send", "octopoid"]}',
+    "schedule": "one entry per schedule: its name, then its keys, indented",
+    "wip": "write wip: {implementer: 2, provisional: 5}",
     "worktrees": 'write worktrees: {setup: "npm ci"}',
 }
 
@@ -256,12 +334,21 @@ _READERS: dict[str, Callable[[Reader, Node, str], Any]] = {
     "branch": Reader.branch,
     "command": Reader.command,
     "count": Reader.count,
+    "counts": Reader.counts,
+    "cron": Reader.cron,
     "duration": Reader.duration,
+    "file": Reader.file,
+    "files": Reader.files,
     "land": lambda reader, node, name: reader.choice(node, name, LAND_MODES),
+    "landing": Reader.landing,
     "money": Reader.money,
     "name": Reader.name,
     "number": Reader.number,
+    "path": Reader.path_inside,
     "produces": lambda reader, node, name: reader.choice(node, name, PRODUCES),
+    "prose": Reader.prose,
+    "roles": Reader.roles,
+    "run": lambda reader, node, name: reader.choice(node, name, RUNS),
     "text": Reader.text,
     "tools": Reader.tools,
     "variables": Reader.variables,

@@ -35,6 +35,8 @@ _AGENTS = {
 _REVIEWER = """\
   # A reviewer; then also: gates: [{gates}]
   # reviewer: {{role: gatekeeper, adapter: claude, env: [ANTHROPIC_API_KEY]}}
+  # One agent for every role makes all flows usable (`octopoid flows`):
+  # team: {{roles: all, adapter: claude, instances: 3, env: [ANTHROPIC_API_KEY]}}
 """
 
 _ESCAPED = re.compile(r'["\\\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 from octopoid import config, durable, git
 from octopoid.errors import Invalid
@@ -49,8 +50,10 @@ class Policy:
     def _fall_back(self, error: Invalid) -> Config:
         problems = "\n".join(str(problem) for problem in error.problems) or error.message
         good = self._config
-        if good is None and (self.layout.last_good / "agents.yaml").exists():
-            good = _based(config.load(self.layout.last_good), self.layout)
+        # `.last-good.old`: a kill between the two renames of `_keep` left no other.
+        kept = (one for one in (self.layout.last_good, _old(self.layout)) if (one / "agents.yaml").exists())
+        if good is None and (home := next(kept, None)) is not None:
+            good = _based(config.load(home), self.layout)
         if good is None:
             raise error
         if problems != self.problem:
@@ -66,6 +69,10 @@ def _based(policy: Config, layout: Layout) -> Config:
     return policy if policy.base else policy._replace(base=git.default_branch(layout.root) or "")
 
 
+def _old(layout: Layout) -> Path:
+    return layout.run / ".last-good.old"
+
+
 def _keep(layout: Layout) -> None:
     """Copy the policy to `run/last-good`, aside first, so that a kill leaves the old copy or the new one."""
     fresh = layout.run / ".last-good.new"
@@ -75,9 +82,9 @@ def _keep(layout: Layout) -> None:
         target = fresh / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes((layout.home / name).read_bytes())
-    old = layout.run / ".last-good.old"
-    shutil.rmtree(old, ignore_errors=True)
+    old = _old(layout)
     if layout.last_good.exists():
+        shutil.rmtree(old, ignore_errors=True)
         layout.last_good.rename(old)
     fresh.rename(layout.last_good)
     shutil.rmtree(old, ignore_errors=True)

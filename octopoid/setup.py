@@ -17,6 +17,7 @@ GITIGNORE = b"""\
 !/agents.yaml
 !/roles/
 !/flows/
+!/templates/
 """
 
 

@@ -13,7 +13,19 @@ from octopoid import config, configkeys, rolefiles
 from octopoid.adapters import ADAPTERS
 from octopoid.errors import Invalid
 from octopoid.model import Problem
-from octopoid.settings import Agent, Check, Config, Limits, Worktrees
+from octopoid.settings import (
+    Agent,
+    Check,
+    Config,
+    Flow,
+    Follow,
+    Gate,
+    Limits,
+    Role,
+    Schedule,
+    Stage,
+    Worktrees,
+)
 
 PROJECT = Path(__file__).parent.parent
 
@@ -38,13 +50,20 @@ def problems(folder: Path, text: str = AGENT, **roles: str) -> tuple[Problem, ..
     return caught.value.problems
 
 
+def gates(read: Config, flow: str = "default") -> list[str]:
+    """The gates of a flow where each is asked alone."""
+    groups = read.flows[flow].gates
+    assert all(len(group) == 1 and group[0].required for group in groups)
+    return [group[0].name for group in groups]
+
+
 def test_only_agents_are_required_and_every_default_holds(tmp_path: Path) -> None:
     read = config.load(home(tmp_path))
     assert read.agents == {"implementer": Agent("implementer", "implementer", "claude")}
     flow = read.flows["default"]
-    assert (flow.gates, flow.land) == (("checks", "human"), "merge")
-    assert [(stage.name, stage.role) for stage in flow.stages] == [("implement", "implementer")]
-    assert set(read.roles) == {"implementer", "gatekeeper"}
+    assert (gates(read), flow.land) == (["checks", "human"], "merge")
+    assert flow.stages == (config.IMPLEMENT,)
+    assert set(read.roles) == set(rolefiles.builtin_names())
     assert read._replace(agents={}, roles={}, flows={}, digest="") == Config("", {}, {}, {})
 
 
@@ -62,7 +81,9 @@ checks:
   - ruff check .
 gates: [human, gatekeeper, checks]
 land: {mode: squash}
-limits: {attempts: 4, rounds: 5, usd_per_task: 1.50, usd_per_day: 20, max_provisional: 6}
+limits:
+  {attempts: 4, rounds: 5, usd_per_task: 1.50, usd_per_day: 20, max_provisional: 6, handoffs: 7, depth: 1,
+   subtasks: 5, proposals: 3, wip: {implementer: 2, blocked: 9}}
 worktrees: {dir: ../trees, setup: [npm, ci], setup_timeout: 90s, reuse: false}
 notify: {command: [notify-send, "a b"]}
 agents:
@@ -78,8 +99,18 @@ agents:
     args: [--add-dir, /x]
     max_turns: 30
   gatekeeper: {adapter: scripted, script: reviews.json, silence: 10m}
-  codemod: {role: implementer, adapter: command, command: "./a && ./b"}
+  codemod: {role: implementer, adapter: command, command: "./a && ./b", pre_check: [test, -s, todo]}
+  team: {role: planner, roles: [tester, planner, researcher], adapter: claude}
+  anyone: {roles: all, adapter: claude}
+  architect: {roles: all, adapter: claude}
+  others: {roles: [devops, documenter], adapter: claude, pre_check: "test -s todo"}
+schedule:
+  nightly: {cron: "0 3 * * MON-FRI", template: TEMPLATE, max_open: 2, pre_check: ./outdated}
+  ideas: {cron: "*/30 0 1 * *", title: Look for ideas, role: proposer, flow: quick, pre_check: [test, -e, x]}
 """
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "templates" / "update.md").write_text("# Update\n", encoding="utf-8")
+    text = text.replace("TEMPLATE", "update")
     read = config.load(home(tmp_path, text))
     assert read == Config(
         base="release/2.x",
@@ -89,7 +120,13 @@ agents:
                 *("my-claude", "", ("--add-dir", "/x"), 30),
             ),
             "gatekeeper": Agent("gatekeeper", "gatekeeper", "scripted", silence=600.0, script="reviews.json"),
-            "codemod": Agent("codemod", "implementer", "command", command="./a && ./b"),
+            "codemod": Agent(
+                *("codemod", "implementer", "command"), command="./a && ./b", pre_check=("test", "-s", "todo")
+            ),
+            "team": Agent("team", "planner", "claude", roles=("tester", "researcher")),
+            "anyone": Agent("anyone", "implementer", "claude", roles=("all",)),
+            "architect": Agent("architect", "architect", "claude", roles=("all",)),
+            "others": Agent("others", "devops", "claude", roles=("documenter",), pre_check="test -s todo"),
         },
         roles=read.roles,
         flows=read.flows,
@@ -99,26 +136,53 @@ agents:
             Check("ruff-check", "ruff check ."),
             Check("ruff-check-2", "ruff check ."),
         ),
-        limits=Limits(4, 5, 1.5, 20.0, 6),
+        limits=Limits(4, 5, 1.5, 20.0, 6, 7, 1, 5, 3, {"implementer": 2, "blocked": 9}),
         worktrees=Worktrees("../trees", ("npm", "ci"), 90.0, False),
         max_agents=7,
         max_checks=3,
         grace=5.0,
         notify=("notify-send", "a b"),
         digest=read.digest,
+        schedule={
+            "nightly": Schedule("nightly", "0 3 * * MON-FRI", template="update", pre_check="./outdated", max_open=2),
+            "ideas": Schedule(
+                *("ideas", "*/30 0 1 * *"), title="Look for ideas", role="proposer", flow="quick", pre_check=_PRE
+            ),
+        },
     )
-    assert (read.flows["default"].gates, read.flows["default"].land) == (("human", "gatekeeper", "checks"), "squash")
+    assert (gates(read), read.flows["default"].land) == (["human", "gatekeeper", "checks"], "squash")
+
+
+_PRE = ("test", "-e", "x")
+
+
+def test_gates_may_be_asked_at_once_and_be_advisory(tmp_path: Path) -> None:
+    text = (
+        "gates: [checks, [reviewer, {gate: tester, required: false}], {gate: gatekeeper}]\n"
+        "agents: {implementer: {adapter: claude, roles: all}}\n"
+    )
+    assert config.load(home(tmp_path, text)).flows["default"].gates == (
+        (Gate("checks"),),
+        (Gate("reviewer"), Gate("tester", required=False)),
+        (Gate("gatekeeper"),),
+    )
 
 
 class Bad(NamedTuple):
-    """A file, and one problem it must have: at this line and column, with these words in message and hint."""
+    """A file, and one problem it must have: at this line and column, with these words in message and hint.
+
+    `also`: how many further problems come of it.
+    """
 
     text: str
     line: int
     column: int
     message: str
     hint: str = ""
+    also: int = 0
 
+
+_JOB = '{cron: "0 3 * * *", title: x}'
 
 BAD = {
     "unknown key": Bad("limit: {attempts: 2}\n" + AGENT, 1, 1, "unknown key `limit`", "`limits`"),
@@ -173,7 +237,10 @@ BAD = {
     ),
     "no role": Bad("agents:\n  coder: {adapter: claude}\n", 2, 3, "agents.coder has no `role`", "gatekeeper, impl"),
     "reviewers alone": Bad(
-        "agents:\n  gatekeeper: {adapter: claude}\n", 1, 1, "no agent has a role that produces commits"
+        "agents:\n  gatekeeper: {adapter: claude}\n",
+        1,
+        1,
+        "no agent has a role that produces commits, documents or tasks",
     ),
     "instances": Bad(
         "agents:\n  implementer: {adapter: claude, instances: 0}\n", 2, 45, "`instances`", "octopoid pause"
@@ -201,6 +268,64 @@ BAD = {
     "gate that does not judge": Bad(f"gates: [implementer]\n{AGENT}", 1, 9, "produces commits", "gatekeeper"),
     "gate twice": Bad(f"gates: [human, human]\n{AGENT}", 1, 16, "the gate `human` is there twice"),
     "gate that is no word": Bad(f"gates: [human, 5]\n{AGENT}", 1, 16, "a gate must be a word", "name of a role"),
+    "gate in words of its own": Bad(f"gates: [{{gate: humam}}]\n{AGENT}", 1, 16, "unknown gate `humam`", "`human`?"),
+    "gate without its name": Bad(f"gates: [{{required: false}}]\n{AGENT}", 1, 9, "gates[] has no `gate`"),
+    "gate with an unknown key": Bad(f"gates: [{{gate: human, needed: false}}]\n{AGENT}", 1, 23, "`needed` in gates[]"),
+    "advisory person": Bad(
+        f"gates: [{{gate: human, required: false}}]\n{AGENT}", 1, 16, "the gate `human` is always required", "take"
+    ),
+    "advisory checks": Bad(f"gates: [{{gate: checks, required: false}}]\n{AGENT}", 1, 16, "always required"),
+    "gate twice in two groups": Bad(f"gates: [checks, [human, checks]]\n{AGENT}", 1, 25, "`checks` is there twice"),
+    "empty group": Bad(f"gates: [checks, []]\n{AGENT}", 1, 17, "a group of gates is empty"),
+    "group in a group": Bad(f"gates: [[[checks]]]\n{AGENT}", 1, 10, "a gate must be a word", "side by side"),
+    "roles as text": Bad(
+        "agents:\n  implementer: {adapter: claude, roles: tester}\n", 2, 41, "`roles` must be a list", "or roles: all"
+    ),
+    "no roles": Bad("agents:\n  implementer: {adapter: claude, roles: []}\n", 2, 41, "`roles` is empty", "`all`"),
+    "unknown further role": Bad(
+        "agents:\n  a: {adapter: claude, roles: [implementer, testr]}\n",
+        *(2, 45, "no file defines the role `testr`", "`tester`?"),
+    ),
+    "all is no role": Bad(
+        "agents:\n  a: {adapter: claude, roles: [implementer, all]}\n", 2, 45, "no file defines the role `all`"
+    ),
+    "wip of nobody": Bad(f"limits: {{wip: {{testr: 1}}}}\n{AGENT}", 1, 16, "`testr` is neither a role", "`tester`?"),
+    "wip of none": Bad(f"limits: {{wip: {{tester: 0}}}}\n{AGENT}", 1, 24, "`tester` must be a whole number from 1"),
+    "wip as a number": Bad(f"limits: {{wip: 3}}\n{AGENT}", 1, 15, "wip must be `key: value`", "wip: {implementer: 2"),
+    "wip of a folder without a cap": Bad(f"limits: {{wip: {{done: 3}}}}\n{AGENT}", 1, 16, "`done` is neither a role"),
+    "schedule as a list": Bad(f"{AGENT}schedule: [a]\n", 3, 11, "schedule must be `key: value`", "one entry per"),
+    "schedule without keys": Bad(f"{AGENT}schedule:\n  a:\n", 4, 3, "schedule.a has no keys", "cron"),
+    "schedule's name": Bad(f"{AGENT}schedule: {{A b: {_JOB}}}\n", 3, 12, "not a name for a schedule"),
+    "schedule without times": Bad(f"{AGENT}schedule: {{a: {{title: x}}}}\n", 3, 12, "schedule.a has no `cron`"),
+    "schedule without a task": Bad(
+        f'{AGENT}schedule:\n  a: {{cron: "0 3 * * *"}}\n', 4, 3, "schedule.a has neither `template` nor `title`"
+    ),
+    "schedule with two tasks": Bad(
+        f'{AGENT}schedule:\n  a: {{cron: "0 3 * * *", template: x, title: y}}\n', 4, 39, "both `template` and `title`"
+    )._replace(also=1),
+    "schedule of no template": Bad(
+        f'{AGENT}schedule:\n  a: {{cron: "0 3 * * *", template: nothing}}\n',
+        *(4, 36, "there is no template `nothing`", "templates/nothing.md"),
+    ),
+    "schedule of no role": Bad(
+        f"{AGENT}schedule:\n  a: {{title: x, role: propser, cron: 0 3 * * *}}\n",
+        *(4, 23, "there is no role `propser`", "`proposer`?"),
+    ),
+    "schedule of no flow": Bad(
+        f"{AGENT}schedule:\n  a: {{title: x, flow: quik, cron: 0 3 * * *}}\n",
+        *(4, 23, "there is no flow `quik`", "`quick`?"),
+    ),
+    "schedule that never comes": Bad(f"{AGENT}schedule: {{a: {_JOB}}}\n".replace("3 * * *", "3 31 2 *"), 3, 22, "cron"),
+    "schedule of the fifth Monday that is the first": Bad(
+        f"{AGENT}schedule: {{a: {_JOB}}}\n".replace("0 3 * * *", "0 0 */30 2 1#5"), 3, 22, "no such time ever comes"
+    ),
+    "schedule of an odd hour": Bad(
+        f"{AGENT}schedule: {{a: {_JOB}}}\n".replace("0 3", "0 25"), 3, 22, "`cron`: bad hour", "MON-FRI"
+    ),
+    "schedule with seconds": Bad(
+        f"{AGENT}schedule: {{a: {_JOB}}}\n".replace("0 3", "0 0 3"), 3, 22, "`cron` must be five fields", "each day"
+    ),
+    "schedule in words": Bad(f"{AGENT}schedule: {{a: {{title: x, cron: daily}}}}\n", 3, 32, "`cron` must be five"),
     "gates as text": Bad(f"gates: human\n{AGENT}", 1, 8, "`gates` must be a list", "[checks, human]"),
     "checks as text": Bad(f"checks: pytest\n{AGENT}", 1, 9, "`checks` must be a list", "pytest -q"),
     "check without run": Bad(f"checks:\n  - name: a\n{AGENT}", 2, 5, "checks[] has no `run`", "add `run:`"),
@@ -235,7 +360,7 @@ def test_what_is_wrong_is_reported_where_it_is(tmp_path: Path, name: str) -> Non
 
 @pytest.mark.parametrize("name", sorted(BAD.keys() - {"renamed agents"}))
 def test_one_mistake_is_one_problem(tmp_path: Path, name: str) -> None:
-    assert len(problems(tmp_path, BAD[name].text)) == 1
+    assert len(problems(tmp_path, BAD[name].text)) == 1 + BAD[name].also
 
 
 def test_all_problems_are_reported_together_in_the_order_of_the_file(tmp_path: Path) -> None:
@@ -306,18 +431,6 @@ def test_bom_and_crlf_are_fine_and_other_encodings_are_not(tmp_path: Path) -> No
         config.load(tmp_path)
 
 
-def test_flows_are_refused_by_name_not_ignored(tmp_path: Path) -> None:
-    home(tmp_path)
-    (tmp_path / "flows").mkdir()
-    (tmp_path / "flows" / "default.yaml").write_text("stages: []\n", encoding="utf-8")
-    (tmp_path / "flows" / "README").write_text("no flow\n", encoding="utf-8")
-    with pytest.raises(Invalid) as caught:
-        config.load(tmp_path)
-    (found,) = caught.value.problems
-    assert found.path == tmp_path / "flows" / "default.yaml"
-    assert "not supported by this version" in found.message
-
-
 # --- roles -------------------------------------------------------------------------------------------------------
 
 REVIEW = (
@@ -349,7 +462,13 @@ def test_the_built_in_reviewer_may_not_write(tmp_path: Path) -> None:
     ("role", "line", "column", "message", "hint"),
     [
         ("---\nproduce: commits\n---\nx\n", 2, 1, "unknown key `produce`", "`produces`"),
-        ("---\nproduces: verdicts\n---\nx\n", 2, 11, "`produces` must be commits or verdict", "`verdict`"),
+        (
+            "---\nproduces: verdicts\n---\nx\n",
+            2,
+            11,
+            "`produces` must be commits, document, verdict or tasks",
+            "`verdict`",
+        ),
         ("---\nwrites: no\n---\nx\n", 2, 9, "`writes` must be true or false, not text", "true or false"),
         ("---\ntools: [1]\n---\nx\n", 2, 9, "`tools` must be a list of texts", ""),
         ("---\na: b: c\n---\nx\n", 2, 5, "broken YAML", "quotes"),
@@ -359,8 +478,11 @@ def test_the_built_in_reviewer_may_not_write(tmp_path: Path) -> None:
         ("", 0, 0, "the prompt is empty", ""),
         ("---\nmodel: a\n---\n\nDo {{ tsak.title }}.\n", 5, 7, "unknown variable `tsak`", "`task`"),
         ("Do {{ task.titel }}.\n", 1, 12, "unknown field `titel`", "`title`"),
-        ("one\n\ntwo {% if x\n", 3, 1, "template: ", "Roles"),
-        ("one\n{{ task.title | shout }}\n", 2, 1, "template: No filter named 'shout'", "Roles"),
+        ("one\n\ntwo {% if x\n", 3, 1, "template: ", "docs/"),
+        ("one\n{{ task.title | shout }}\n", 2, 1, "template: No filter named 'shout'", "docs/"),
+        ("---\nproduces: document\nartifact: a/b.md\n---\nx\n", 3, 11, "is not a document's name", "`plan.md`"),
+        ("---\ntimeout: soon\n---\nx\n", 2, 10, "`timeout` must be a duration", "45m"),
+        ("---\nmax_turns: -1\n---\nx\n", 2, 12, "`max_turns` must be a whole number from 0", ""),
     ],
 )
 def test_what_is_wrong_in_a_role_is_reported_where_it_is(
@@ -405,7 +527,7 @@ def test_editors_files_are_no_roles(tmp_path: Path) -> None:
     home(tmp_path)
     for name in (".#coder.md", ".coder.md.swp", "coder.md~", "#coder.md#"):
         (tmp_path / "roles" / name).write_text("{{ x }}", encoding="utf-8")
-    assert set(config.load(tmp_path).roles) == {"gatekeeper", "implementer"}
+    assert set(config.load(tmp_path).roles) == set(rolefiles.builtin_names())
 
 
 # --- digest and sources ------------------------------------------------------------------------------------------
@@ -443,11 +565,14 @@ def test_sources_change_with_every_file_that_is_read(tmp_path: Path) -> None:
 # --- what ships --------------------------------------------------------------------------------------------------
 
 
+_HUMAN = Gate("human")
+
+
 def test_the_example_is_valid_and_shows_every_key(tmp_path: Path) -> None:
     text = (PROJECT / "agents.yaml.example").read_text(encoding="utf-8")
     read = config.load(home(tmp_path, text))
     assert [check.name for check in read.checks] == ["tests", "types", "ruff-check"]
-    assert read.flows["default"].gates == ("checks", "gatekeeper", "human")
+    assert read.flows["default"].gates == ((Gate("checks"),), (Gate("gatekeeper"), Gate("tester", False)), (_HUMAN,))
     words = set(re.findall(r"[a-z_]+(?=:)", text))
     assert {key.name for keys in configkeys.SECTIONS.values() for key in keys} <= words
 
@@ -461,9 +586,11 @@ def test_the_documentation_has_every_key_with_its_default() -> None:
 def test_the_examples_in_the_documentation_are_valid(tmp_path: Path) -> None:
     text = (PROJECT / "docs" / "configuration.md").read_text(encoding="utf-8")
     files = [block for block in re.findall(r"```yaml\n(.*?)```", text, re.S) if "agents:" in block]
-    assert len(files) == 3
+    assert len(files) == 4
     for number, block in enumerate(files):
         config.load(home(tmp_path / str(number), block))
+    (times,) = (block for block in re.findall(r"```yaml\n(.*?)```", text, re.S) if block.startswith("schedule:"))
+    assert len(config.load(home(tmp_path / "times", AGENT + times)).schedule) == 2
     (role,) = re.findall(r"```markdown\n(.*?)```", text, re.S)
     assert config.load(home(tmp_path / "role", api=role)).roles["api"].produces == "verdict"
 
@@ -485,6 +612,11 @@ def test_every_field_of_the_settings_has_a_key_with_its_default() -> None:
         assert {key.name: key.default for key in keys} == record._field_defaults
     assert {key.name for key in configkeys.AGENT} == set(Agent._fields) - {"name"}
     assert {key.name for key in configkeys.CHECK} == set(Check._fields)
+    assert {key.name for key in configkeys.SCHEDULE} == set(Schedule._fields) - {"name"}
+    assert {key.name for key in configkeys.STAGE} == set(Stage._fields)
+    assert {key.name for key in configkeys.FOLLOW} == set(Follow._fields)
+    assert {key.name for key in configkeys.FLOW} == set(Flow._fields) - {"name", "lacks", "source"}
+    assert {key.name for key in configkeys.ROLE} == set(Role._fields) - {"name", "template", "source", "plain"}
 
 
 CHECKS = [("tests", 'python -m pytest -q -k "a or b"'), ("lint", "ruff check . && echo 'it: #1' \\ ü\u2028")]
@@ -498,7 +630,7 @@ def test_what_init_writes_is_valid(tmp_path: Path, adapter: str, checks: list[tu
     read = config.load(home(tmp_path, text))
     assert read.base == "release/v1.0"
     assert [(check.name, check.run) for check in read.checks] == checks
-    assert read.flows["default"].gates == (("checks", "human") if checks else ("human",))
+    assert gates(read) == (["checks", "human"] if checks else ["human"])
     assert ("no checks" in text) is not bool(checks)
     assert [agent.adapter for agent in read.agents.values()] == [adapter]
     assert ("was not found" in text) is not found
@@ -519,11 +651,16 @@ def test_what_init_writes_survives_odd_branches(tmp_path: Path, base: str) -> No
 
 def test_what_init_writes_shows_how_to_add_a_reviewer(tmp_path: Path) -> None:
     text = config.template("main", CHECKS, "claude")
-    gates = re.search(r"then also: (gates: .*)", text)
-    assert gates
-    text = re.sub(r"^gates: .*$", gates[1], text, flags=re.M).replace("  # reviewer:", "  reviewer:")
-    assert config.load(home(tmp_path, text)).flows["default"].gates == ("checks", "gatekeeper", "human")
+    line = re.search(r"then also: (gates: .*)", text)
+    assert line
+    text = re.sub(r"^gates: .*$", line[1], text, flags=re.M).replace("  # reviewer:", "  reviewer:")
+    assert gates(config.load(home(tmp_path, text))) == ["checks", "gatekeeper", "human"]
+
+
+def test_what_init_writes_shows_how_to_use_every_flow(tmp_path: Path) -> None:
+    text = config.template("main", CHECKS, "claude").replace("  # team:", "  team:")
+    assert not [name for name, flow in config.load(home(tmp_path, text)).flows.items() if flow.lacks]
 
 
 def test_built_in_roles_are_found_without_a_home() -> None:
-    assert rolefiles.builtin_names() == ("gatekeeper", "implementer")
+    assert {"gatekeeper", "implementer"} <= set(rolefiles.builtin_names())

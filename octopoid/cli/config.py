@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import typer
 
 from octopoid import config as policy
-from octopoid import git, store, views
+from octopoid import gates, git, store, views
 from octopoid.cli import common
+from octopoid.cli.flows import gates_of
 from octopoid.cli.lint import INVALID, policy_problems
 from octopoid.layout import Layout
-from octopoid.settings import Config
+from octopoid.settings import Config, Flow
 
 cli = typer.Typer()
 
@@ -29,9 +32,18 @@ def check(as_json: common.Json = False) -> None:
     warnings = (*_warnings(found, tasks), *_about_base(layout, found)) if found else ()
     if as_json:
         shown = views.plain(tuple(views.problem(one) for one in problems))
-        common.emit("config", ok=found is not None, problems=shown, warnings=list(warnings))
-    elif found:
-        common.out(_summary(found))
+        flows = [{"name": flow.name, "source": flow.source, "lacks": list(flow.lacks)} for flow in _flows(found)]
+        times = [{"name": one.name, "cron": one.cron} for one in found.schedule.values()] if found else []
+        common.emit(
+            "config",
+            ok=found is not None,
+            problems=shown,
+            warnings=list(warnings),
+            flows=flows,
+            schedule=times,
+        )
+    for line in _summary(found) if found and not as_json else ():
+        common.out(common.clean_text(line))
     for one in problems if not as_json else ():
         common.out(common.clean_text(str(one)))
         if one.hint:
@@ -44,13 +56,24 @@ def check(as_json: common.Json = False) -> None:
     common.next_step("octopoid run; octopoid doctor looks whether the agents' programs are there")
 
 
-def _summary(found: Config) -> str:
+def _summary(found: Config) -> Iterator[str]:
     workers = sum(agent.instances for agent in found.agents.values())
-    flow = next(iter(found.flows.values()))
-    return (
+    flow = found.flows["default"]
+    yield (
         f"ok: {_count(len(found.agents), 'agent')} ({_count(workers, 'worker')}), "
-        f"{_count(len(found.checks), 'check')}, gates: {', '.join(flow.gates) or 'none'}, land: {flow.land}"
+        f"{_count(len(found.checks), 'check')}, gates: {gates_of(flow)}, land: {flow.land}"
     )
+    known = _flows(found)
+    yield f"flows: {', '.join(flow.name for flow in known if not flow.lacks)}"
+    lacking = [flow.name for flow in known if flow.lacks]
+    if lacking:
+        yield f"flows that need further agents: {', '.join(lacking)}"
+    if found.schedule:
+        yield f"schedule: {', '.join(f'{one.name} ({one.cron})' for one in found.schedule.values())}"
+
+
+def _flows(found: Config | None) -> list[Flow]:
+    return [found.flows[name] for name in sorted(found.flows)] if found else []
 
 
 def _count(number: int, word: str) -> str:
@@ -65,8 +88,8 @@ def _about_base(layout: Layout, found: Config) -> tuple[str, ...]:
 
 
 def _warnings(found: Config, tasks: int) -> tuple[str, ...]:
-    uses = [flow for flow in found.flows.values() if "checks" in flow.gates]
-    if tasks and uses and not found.checks:
+    own = (flow for flow in _flows(found) if flow.name == "default" or flow.source != "built-in")
+    if tasks and not found.checks and any(gates.has_checks(flow) for flow in own):
         return (
             "there are tasks and no checks: nothing of this project is run on what lands; "
             'add for example checks: [{name: tests, run: "pytest -q"}] to agents.yaml',

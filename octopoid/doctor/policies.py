@@ -27,11 +27,12 @@ def check_programs(case: Case) -> Iterator[Finding]:
     """Every agent's program can be started from here. A role that nobody can do is an error."""
     agents = list(case.config.agents.values()) if case.config else []
     missing = {agent.name: wrong for agent in agents if (wrong := _program_problem(case, agent))}
-    able = {agent.role for agent in agents if agent.name not in missing}
+    able = [agent for agent in agents if agent.name not in missing]
     for agent in agents:
         if agent.name in missing:
-            rest = "" if agent.role in able else f", and nobody else has the role {agent.role}"
-            severity = WARNING if agent.role in able else ERROR
+            alone = [role for role in (agent.role, *agent.roles) if not any(other.plays(role) for other in able)]
+            rest = f", and nobody else has the role {', '.join(alone)}" if alone else ""
+            severity = ERROR if alone else WARNING
             message = f"agent {agent.name}: {missing[agent.name]}{rest}"
             fix = "install it, put its folder on PATH, or change the agent in agents.yaml"
             yield Finding("agent-program", severity, message, fix, case.layout.agents_yaml)
