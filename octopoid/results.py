@@ -9,30 +9,44 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 from octopoid.errors import Invalid
 from octopoid.hints import nearest
-from octopoid.model import Finding, Problem, Result, Usage
+from octopoid.model import Choice, Finding, Problem, Result, Subtask, Usage
+from octopoid.taskhead import PRIORITIES
 
 OUTCOMES = ("done", "failed", "question", "handoff", "accept", "reject")
+SAID = "said.json"
+"""Where an entry keeps what its agent said, as it was understood: wherever the agent said it."""
+
 MAX_BYTES = 1 << 20
 """A larger result file is refused: it is somebody's log, not a word."""
 MAX_TEXT = 16 << 10
 """Characters of `summary` and `feedback` that are kept; what is longer loses its middle."""
+MAX_TITLE = 250
+"""Characters of the title of a subtask: as many as a task file takes."""
+MAX_DISCOVERED = 5
 _MAX_LINE = 2 << 10
+_MAX_WORD = 200
 _MAX_ITEMS = 50
 _KEEP = {ord("\n"), ord("\t")}
 _CONTROLS = {code: None for code in (*range(32), *range(127, 160), 0x2028, 0x2029) if code not in _KEEP}
+_CUT = "\n[… {} characters left out …]\n"
 _FILE = Path("result.json")
 
-T = TypeVar("T")
+_Reader = Callable[[object, str], Any]
 
 
 def parse(data: bytes) -> Result:
     """What `data`, the content of a result file, says. Raises Invalid with one Problem."""
     if len(data) > MAX_BYTES:
         _refuse(f"{len(data)} bytes; a result has at most {MAX_BYTES}")
+    return load(data)
+
+
+def load(data: bytes) -> Result:
+    """What `dump` wrote. Raises Invalid with one Problem."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -46,10 +60,14 @@ def parse(data: bytes) -> Result:
     return parse_mapping(value)
 
 
+def dump(result: Result) -> bytes:
+    """`result` as a line of JSON that `parse` reads as the same value. What says nothing is left out."""
+    return (json.dumps(_plain(result), ensure_ascii=False, separators=(",", ":")) + "\n").encode("utf-8", "replace")
+
+
 def parse_mapping(value: object) -> Result:
     """The Result that a decoded JSON value means; null is the same as leaving a key out. Raises Invalid."""
-    fields = _object(value, "the result", (*_READERS, "subtasks"))
-    _items(fields.pop("subtasks", None), "subtasks")  # accepted; this version does nothing with them
+    fields = _object(value, "the result", _READERS)
     result = Result(**{key: _READERS[key](said, key) for key, said in fields.items() if said is not None})
     if result.outcome == "question" and not result.questions:
         _refuse("outcome `question` without `questions`", 'write {"outcome": "question", "questions": ["…?"]}')
@@ -69,8 +87,18 @@ def bounded(text: str, limit: int = MAX_TEXT) -> str:
     text = clean(text).strip()
     if len(text) <= limit:
         return text
-    half = limit // 2
-    return f"{text[:half]}\n[… {len(text) - 2 * half} characters left out …]\n{text[-half:]}"
+    # With the note it is no longer than `limit`: what was read once is read again as the same.
+    half = max(1, limit - len(_CUT) - len(str(len(text)))) // 2
+    return text[:half] + _CUT.format(len(text) - 2 * half) + text[len(text) - half :]
+
+
+def _plain(value: Any) -> Any:
+    """A value of `model` as JSON: records without the fields that say nothing, priorities as they are written."""
+    defaults = getattr(value, "_field_defaults", None)
+    if defaults is None:
+        return [_plain(one) for one in value] if isinstance(value, tuple) else value
+    said = {name: _plain(one) for name, one in value._asdict().items() if name not in defaults or one != defaults[name]}
+    return {**said, "priority": PRIORITIES[said["priority"]]} if "priority" in said else said
 
 
 def _refuse(message: str, hint: str = "", line: int = 0, column: int = 0) -> NoReturn:
@@ -110,7 +138,33 @@ def _text(value: object, what: str, limit: int = MAX_TEXT) -> str:
 
 
 def _word(value: object, what: str) -> str:
-    return _text(value, what, 200)
+    return _text(value, what, _MAX_WORD)
+
+
+def _line(value: object, what: str, limit: int = _MAX_LINE) -> str:
+    """One line of text that says something. Too long a one is refused: half a command is another command."""
+    if not isinstance(value, str):
+        _refuse(f"`{what}` must be text, not {_kind(value)}")
+    text = clean(value).strip()
+    if not text:
+        _refuse(f"`{what}` is empty")
+    if "\n" in text:
+        _refuse(f"`{what}` must be one line")
+    if len(text) > limit:
+        _refuse(f"`{what}` has {len(text)} characters; at most {limit}")
+    return text
+
+
+def _name(value: object, what: str) -> str:
+    return _line(value, what, _MAX_WORD)
+
+
+def _lines(value: object, what: str) -> tuple[str, ...]:
+    return tuple(_line(one, f"{what}[{i}]") for i, one in enumerate(_items(value, what)))
+
+
+def _names(value: object, what: str) -> tuple[str, ...]:
+    return tuple(_name(one, f"{what}[{i}]") for i, one in enumerate(_items(value, what)))
 
 
 def _outcome(value: object, what: str) -> str:
@@ -120,13 +174,11 @@ def _outcome(value: object, what: str) -> str:
     return value
 
 
-def _items(value: object, what: str) -> list[object]:
-    if value is None:
-        return []
+def _items(value: object, what: str, limit: int = _MAX_ITEMS) -> list[object]:
     if not isinstance(value, list):
         _refuse(f"`{what}` must be a list, not {_kind(value)}")
-    if len(value) > _MAX_ITEMS:
-        _refuse(f"`{what}` has {len(value)} items; at most {_MAX_ITEMS}")
+    if len(value) > limit:
+        _refuse(f"`{what}` has {len(value)} items; at most {limit}")
     return value
 
 
@@ -155,7 +207,7 @@ def _usage(value: object, what: str) -> Usage:
 
 
 def _finding(value: object, what: str) -> Finding:
-    readers: dict[str, Callable[[object, str], Any]] = {
+    readers: dict[str, _Reader] = {
         "file": lambda said, at: _text(said, at, _MAX_LINE),
         "line": _count,
         "severity": _word,
@@ -171,12 +223,53 @@ def _findings(value: object, what: str) -> tuple[Finding, ...]:
     return tuple(_finding(one, f"{what}[{i}]") for i, one in enumerate(_items(value, what)))
 
 
-def _read(value: object, name: str, readers: Mapping[str, Callable[[object, str], Any]], at: str) -> dict[str, Any]:
+def _priority(value: object, what: str) -> int:
+    if not isinstance(value, str) or value not in PRIORITIES:
+        _refuse(f"`{what}` must be one of {', '.join(PRIORITIES)}", "P0 is the most urgent, P2 the usual one")
+    return PRIORITIES.index(value)
+
+
+_SUBTASK: dict[str, _Reader] = {
+    "key": _name,
+    "title": lambda said, at: _line(said, at, MAX_TITLE),
+    "body": _text,
+    "role": _word,
+    "flow": _word,
+    "priority": _priority,
+    "depends_on": _names,
+    "labels": _names,
+    "criteria": _lines,
+}
+_CHOICE: dict[str, _Reader] = {"problem": _text, "chosen": _text, "variants": _questions, "why": _text}
+
+
+def _subtasks(value: object, what: str, limit: int = _MAX_ITEMS) -> tuple[Subtask, ...]:
+    return tuple(_subtask(one, f"{what}[{i}]", i + 1) for i, one in enumerate(_items(value, what, limit)))
+
+
+def _subtask(value: object, what: str, number: int) -> Subtask:
+    fields = {"key": str(number), **_read(value, f"`{what}`", _SUBTASK, what)}
+    return Subtask(**_needed(fields, what, "title"))
+
+
+def _decisions(value: object, what: str) -> tuple[Choice, ...]:
+    items = ((one, f"{what}[{i}]") for i, one in enumerate(_items(value, what)))
+    return tuple(Choice(**_needed(_read(one, f"`{at}`", _CHOICE, at), at, "problem", "chosen")) for one, at in items)
+
+
+def _needed(fields: dict[str, Any], what: str, *names: str) -> dict[str, Any]:
+    missing = next((name for name in names if not fields.get(name)), "")
+    if missing:
+        _refuse(f"`{what}` has no `{missing}`")
+    return fields
+
+
+def _read(value: object, name: str, readers: Mapping[str, _Reader], at: str) -> dict[str, Any]:
     fields = _object(value, name, tuple(readers))
     return {key: readers[key](said, f"{at}.{key}") for key, said in fields.items() if said is not None}
 
 
-_READERS: dict[str, Callable[[object, str], Any]] = {
+_READERS: dict[str, _Reader] = {
     "outcome": _outcome,
     "summary": _text,
     "feedback": _text,
@@ -184,4 +277,7 @@ _READERS: dict[str, Callable[[object, str], Any]] = {
     "handoff_to": _word,
     "findings": _findings,
     "usage": _usage,
+    "subtasks": _subtasks,
+    "discovered": lambda said, at: _subtasks(said, at, MAX_DISCOVERED),
+    "decisions": _decisions,
 }

@@ -6,11 +6,14 @@ output against them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from octopoid import configkeys, details, views
-from octopoid.results import OUTCOMES
+from octopoid.results import MAX_DISCOVERED, MAX_TITLE, OUTCOMES
+from octopoid.stats import RoleStats
+from octopoid.taskhead import PRIORITIES
+from octopoid.thread import KINDS
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 VERSION = 1
@@ -80,6 +83,29 @@ def _finding() -> Schema:
     )
 
 
+def _post() -> Schema:
+    return _object(
+        {"at": _TEXT, "entry": _COUNT, "kind": {"enum": list(KINDS)}, "who": _TEXT, "text": _TEXT, "refs": _WORDS}
+    )
+
+
+def _decision() -> Schema:
+    words = dict.fromkeys(("problem", "chosen", "why"), _TEXT)
+    return _object({"at": _TEXT, "task": _TEXT, "entry": _COUNT, "who": _TEXT, **words, "variants": _WORDS})
+
+
+def _subtask() -> Schema:
+    words: dict[str, Schema] = dict.fromkeys(("key", "body", "role", "flow"), _TEXT)
+    lists = dict.fromkeys(("depends_on", "labels", "criteria"), _WORDS)
+    title: Schema = {"type": "string", "minLength": 1, "maxLength": MAX_TITLE}
+    return _object({"title": title, **words, "priority": {"enum": list(PRIORITIES)}, **lists}, ["title"])
+
+
+def _choice() -> Schema:
+    needed: Schema = {"type": "string", "minLength": 1}
+    return _object({"problem": needed, "chosen": needed, "variants": _WORDS, "why": _TEXT}, ["problem", "chosen"])
+
+
 def _result() -> Schema:
     usage = _object({"input_tokens": _COUNT, "output_tokens": _COUNT, "usd": {"type": "number", "minimum": 0}}, [])
     finding = _object({"file": _TEXT, "line": _COUNT, "severity": _TEXT, "message": _TEXT}, ["message"])
@@ -88,7 +114,9 @@ def _result() -> Schema:
         "summary": _TEXT,
         "feedback": _TEXT,
         "questions": _WORDS,
-        "subtasks": {"type": "array"},
+        "subtasks": _list(_subtask()),
+        "discovered": {**_list(_subtask()), "maxItems": MAX_DISCOVERED},
+        "decisions": _list(_choice()),
         "handoff_to": _TEXT,
         "findings": _list(finding),
         "usage": usage,
@@ -103,12 +131,22 @@ _KINDS: Mapping[str, Schema] = {
     "command": _COMMAND,
     "count": {"type": "integer", "minimum": 1},
     "duration": {"anyOf": [{"type": "string", "pattern": "^([0-9]+h)?([0-9]+m)?([0-9]+s)?$"}, _COUNT]},
-    "gates": _WORDS,
+    "counts": {"type": "object", "additionalProperties": {"type": "integer", "minimum": 1}},
+    "cron": _TEXT,
+    "file": _TEXT,
+    "files": _WORDS,
     "land": {"enum": list(configkeys.LAND_MODES)},
     "money": {"type": "number", "minimum": 0},
     "name": {"type": "string", "pattern": "^[a-z0-9][a-z0-9-]{0,63}$"},
+    "landing": {
+        "anyOf": [{"enum": list(configkeys.LAND_MODES)}, _object({"mode": {"enum": list(configkeys.LAND_MODES)}})]
+    },
     "number": _COUNT,
+    "path": _TEXT,
     "produces": {"enum": list(configkeys.PRODUCES)},
+    "prose": _TEXT,
+    "roles": {"anyOf": [_WORDS, _TEXT]},
+    "run": {"enum": list(configkeys.RUNS)},
     "text": _TEXT,
     "tools": {"anyOf": [_WORDS, _TEXT]},
     "variables": _WORDS,
@@ -133,11 +171,27 @@ def _keys(keys: tuple[configkeys.Key, ...]) -> Schema:
 def _key(key: configkeys.Key) -> Schema:
     if key.kind == "section":
         return _keys(_SECTIONS[key.name])
-    if key.kind == "checks":
-        return _list({"anyOf": [_keys(configkeys.CHECK), _TEXT]})
-    if key.kind == "agents":
-        return {"type": "object", "additionalProperties": _keys(configkeys.AGENT), "minProperties": 1}
-    return _KINDS[key.kind]
+    return _NESTED[key.kind]() if key.kind in _NESTED else _KINDS[key.kind]
+
+
+def _gates() -> Schema:
+    """A gate, or a list of those that are asked at once."""
+    gate: Schema = {"anyOf": [_TEXT, _keys(configkeys.GATE)]}
+    return _list({"anyOf": [*gate["anyOf"], _list(gate)]})
+
+
+def _named(keys: tuple[configkeys.Key, ...], least: int) -> Schema:
+    return {"type": "object", "additionalProperties": _keys(keys), "minProperties": least}
+
+
+_NESTED: Mapping[str, Callable[[], Schema]] = {
+    "after": lambda: _list(_keys(configkeys.FOLLOW)),
+    "agents": lambda: _named(configkeys.AGENT, 1),
+    "checks": lambda: _list({"anyOf": [_keys(configkeys.CHECK), _TEXT]}),
+    "gates": _gates,
+    "schedules": lambda: _named(configkeys.SCHEDULE, 0),
+    "stages": lambda: {**_list(_keys(configkeys.STAGE)), "minItems": 1},
+}
 
 
 def _outputs() -> dict[str, Schema]:
@@ -149,6 +203,9 @@ def _outputs() -> dict[str, Schema]:
         "show": _output("show", {"task": task, "body": _TEXT, "entries": entries, "verdicts": verdicts}),
         "why": _output("why", record(details.WhyView)["properties"]),
         "events": _output("events", {"events": _list(_event())}),
+        "thread": _output("thread", {"task": _TEXT, "state": _TEXT, "posts": _list(_post())}),
+        "decisions": _output("decisions", {"decisions": _list(_decision())}),
+        "stats": _output("stats", {"roles": _list(record(RoleStats))}),
         "lint": _output("lint", {"problems": _list(problem)}),
         "doctor": _output(
             "doctor",
@@ -164,9 +221,13 @@ MEANINGS: Mapping[str, str] = {
     "show": "octopoid show ID --json",
     "why": "octopoid why ID --json",
     "events": "octopoid events --json; with -f each line is one of `events`",
+    "thread": "octopoid thread ID --json",
+    "decisions": "octopoid decisions --json",
+    "stats": "octopoid stats --json",
     "lint": "octopoid lint --json",
     "doctor": "octopoid doctor --json",
     "agents": ".octopoid/agents.yaml",
+    "flow": ".octopoid/flows/NAME.yaml",
     "result": "what an agent writes to $OCTOPOID_RESULT_FILE",
 }
 """Every kind of `octopoid schema`, and what it is the schema of."""
@@ -174,5 +235,11 @@ MEANINGS: Mapping[str, str] = {
 
 def of(kind: str) -> Schema:
     """The schema with this name. Raises KeyError for one that is not in MEANINGS."""
-    made = {**_outputs(), "task": record(views.TaskView), "agents": _keys(configkeys.TOP), "result": _result()}
+    made = {
+        **_outputs(),
+        "task": record(views.TaskView),
+        "agents": _keys(configkeys.TOP),
+        "flow": _keys(configkeys.FLOW),
+        "result": _result(),
+    }
     return {"$schema": DIALECT, "title": f"octopoid {kind}", "description": MEANINGS[kind], **made[kind]}

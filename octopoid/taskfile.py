@@ -80,7 +80,7 @@ def parse(data: bytes, path: Path) -> Task:
     if report.problems:
         raise report.invalid()
     title = survey.title or _title_of(path.stem)
-    return Task(path.stem, title, _body(body, survey.title), *head, survey.criteria)
+    return Task(path.stem, title, _body(body, survey.title), criteria=survey.criteria, **head._asdict())
 
 
 _SPACES = " \t\n\r\v\f"  # str.strip() alone would also take control characters that are the user's text
@@ -96,11 +96,15 @@ def compose(
     depends_on: Sequence[str] = (),
     base: str | None = None,
     labels: Sequence[str] = (),
+    project: str | None = None,
+    parent: str | None = None,
+    criteria: Sequence[str] = (),
 ) -> bytes:
     """The bytes of a new task file. `parse` reads them back as the same values, the body without white space around it.
 
-    Keys with their default value are left out; without any there is no front matter. Line ends are those of `body`.
-    Raises Invalid for a value that a task file cannot hold.
+    `criteria`, as they stand behind `- [ ]`, come below the body under a heading of their own. Keys with their default
+    value are left out; without any there is no front matter. Line ends are those of `body`. Raises Invalid for a value
+    that a task file cannot hold.
     """
     title = title.strip()
     newline = "\r\n" if "\n" in body and body[: body.index("\n")].endswith("\r") else "\n"
@@ -112,17 +116,23 @@ def compose(
         ("depends_on", f"[{', '.join(map(_scalar, depends_on))}]", "[]"),
         ("base", _scalar(base or ""), '""'),
         ("labels", f"[{', '.join(map(_scalar, labels))}]", "[]"),
+        ("project", _scalar(project or ""), '""'),
+        ("parent", _scalar(parent or ""), '""'),
     )
     keys = [f"{key}: {value}" for key, value, default in values if value != default]
     # CommonMark takes a last run of `#` for decoration; one more of them saves it.
     heading = f"# {title} #" if _heading(title.encode("utf-8", "replace")) != title else f"# {title}"
     lines = [*(("---", *keys, "---") if keys else ()), heading]
     text = newline.join([*lines, "", body, ""] if body.strip(_SPACES) else [*lines, ""])
+    text = text.removesuffix(newline) if body.endswith("\n") else text
+    if criteria:
+        items = (f"- [ ] {one.strip()}" for one in criteria)
+        text += newline.join(["", f"## {_CRITERIA.capitalize()}", *items, ""])
     try:
-        data = text.removesuffix(newline).encode() if body.endswith("\n") else text.encode()
+        data = text.encode()
     except UnicodeEncodeError as error:
         raise Invalid(f"{text[error.start]!a} is not a character that UTF-8 knows", hint="write it as UTF-8") from None
-    _check_composed(data, title)
+    _check_composed(data, title, criteria)
     return data
 
 
@@ -356,7 +366,7 @@ def _scalar(text: str) -> str:
     return text if taskhead.is_plain(text) else f'"{text.translate(_ESCAPED)}"'
 
 
-def _check_composed(data: bytes, title: str) -> None:
+def _check_composed(data: bytes, title: str, criteria: Sequence[str]) -> None:
     """What `compose` wrote must say what it was given."""
     if not title:
         raise Invalid("a task needs a title", hint="say in a few words what is to be done")
@@ -370,3 +380,10 @@ def _check_composed(data: bytes, title: str) -> None:
         raise Invalid("; ".join(one.message for one in error.problems), hint=error.hint) from None
     if task.title != title:
         raise Invalid(f"{title!r} cannot be a title", hint="write one line of text, not the heading of a list")
+    lines = data.decode().split("\n")
+    found = [lines[one.line - 1].removesuffix("\r") for one in task.criteria[-len(criteria) :]]
+    if criteria and found != [f"- [ ] {one.strip()}" for one in criteria]:
+        raise Invalid(
+            "the acceptance criteria would not be read as they are meant",
+            hint="each is one line of text; the body leaves no code block or comment open",
+        )

@@ -18,10 +18,11 @@ from octopoid.errors import Invalid
 from octopoid.hints import nearest
 from octopoid.model import Problem
 
-KEYS = ("priority", "role", "flow", "depends_on", "base", "labels", "not_before")
+KEYS = ("priority", "role", "flow", "depends_on", "base", "labels", "not_before", "project", "parent")
 PRIORITIES = ("P0", "P1", "P2", "P3")
 MAX_ID = 100
 MAX_BASE = 200
+MAX_PROJECT = 64
 
 CONTROLS = "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]"
 """The pattern of what may stand in no front matter: YAML refuses some of it and takes some of it for a new line."""
@@ -53,8 +54,11 @@ _NOT_A_KEY = {
     "agent": "did you mean `role`?",
     "branch": "did you mean `base`?",
     "tags": "did you mean `labels`?",
+    "epic": "did you mean `project`?",
 }
 _MORE_KEYS = "; a key of your own begins with `x-`"
+_NAMES = "names are lower-case letters, digits and `-`"
+_FILE_NAME = "write the file name without `.md`"
 
 
 class Field(NamedTuple):
@@ -76,6 +80,8 @@ class Head(NamedTuple):
     base: str | None = None
     labels: tuple[str, ...] = ()
     not_before: float = 0.0
+    project: str | None = None
+    parent: str | None = None
 
 
 class Report:
@@ -216,6 +222,8 @@ def head(fields: Mapping[str, Field], own_id: str, report: Report) -> Head:
         _base(get("base"), report),
         _labels(get("labels"), report),
         _not_before(get("not_before"), report),
+        _name("project", get("project"), report, MAX_PROJECT),
+        _parent(get("parent"), own_id, report),
     )
 
 
@@ -279,14 +287,27 @@ def _priority(field: Field | None, report: Report) -> int:
     return 2
 
 
-def _name(key: str, field: Field | None, report: Report) -> str | None:
+def _name(key: str, field: Field | None, report: Report, limit: int = MAX_ID) -> str | None:
     text = _text(key, field, report) if field else None
     if field is None or text is None:
         return None
-    if text[0] in _LOWER and _NAME.issuperset(text) and len(text) <= MAX_ID:
+    if text[0] in _LOWER and _NAME.issuperset(text) and len(text) <= limit:
         return text
-    report.at(field, f"`{_short(text)}` is not the name of a {key}", "names are lower-case letters, digits and `-`")
+    hint = f"at most {limit} lower-case letters, digits and `-`" if len(text) > limit else _NAMES
+    report.at(field, f"`{_short(text)}` is not the name of a {key}", hint)
     return None
+
+
+def _parent(field: Field | None, own_id: str, report: Report) -> str | None:
+    text = _text("parent", field, report) if field else None
+    if field is None or text is None:
+        return None
+    wrong = check_id(text)
+    if wrong:
+        report.at(field, f"`{_short(text)}` is not the id of a task: {wrong}", _FILE_NAME)
+    elif text == own_id:
+        report.at(field, "a task cannot be part of itself", f"remove `{text}`")
+    return text
 
 
 def _base(field: Field | None, report: Report) -> str | None:
@@ -324,7 +345,7 @@ def _dependencies(field: Field | None, own_id: str, report: Report) -> tuple[str
             continue
         wrong = check_id(text)
         if wrong:
-            report.at(one, f"`{_short(text)}` is not the id of a task: {wrong}", "write the file name without `.md`")
+            report.at(one, f"`{_short(text)}` is not the id of a task: {wrong}", _FILE_NAME)
         elif text == own_id:
             report.at(one, "a task cannot depend on itself", f"remove `{text}`")
         elif text in found:

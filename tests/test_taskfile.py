@@ -533,7 +533,7 @@ def test_what_the_short_way_accepts_the_strict_way_reads_the_same(text: str, end
 
 def test_the_short_way_is_taken_by_usual_files() -> None:
     text = "priority: P1\nrole: implementer\nflow: bug-fix\ndepends_on: [add-login-7f3k, x]\nbase: release/1.2\n"
-    text += "labels: [ui]\nnot_before: 2026-12-01T09:00:00+01:00\n"
+    text += "labels: [ui]\nnot_before: 2026-12-01T09:00:00+01:00\nproject: dark-mode\nparent: big-work-7f3k\n"
     assert taskhead.read_plain(text, 2) is not None
     assert taskhead.read_plain("", 2) == {}
 
@@ -578,7 +578,77 @@ def test_hostile_text_costs_linear_time(first: bytes, line: bytes) -> None:
     assert seconds(400_000) < max(12 * seconds(100_000), 0.4)
 
 
+# Projects and parents
+
+
+def test_a_project_and_a_parent() -> None:
+    task = parse(b"---\nproject: dark-mode\nparent: big.work_7f3k\n---\n# T\n")
+    assert (task.project, task.parent) == ("dark-mode", "big.work_7f3k")
+    assert parse(b"---\nproject: '2024'\nparent: \"1\"\n---\n")[-2:] == ("2024", "1")
+    assert parse(b"# T\n")[-2:] == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("line", "message", "hint"),
+    [
+        ("project: Dark Mode", "`Dark Mode` is not the name of a project", "names are lower-case letters"),
+        ("project: a/b", "`a/b` is not the name of a project", "names are lower-case letters"),
+        ("project: -a", "`-a` is not the name of a project", "names are lower-case letters"),
+        (f"project: {'a' * 65}", "is not the name of a project", "at most 64 lower-case letters"),
+        ("project:", "`project` has no value", "give it one"),
+        ("project: 2024", "`project` must be text, not 2024", "put it in quotes"),
+        ("project: [a]", "`project` must be one word", "write `project: word`"),
+        ("parent: Big", "`Big` is not the id of a task", "without `.md`"),
+        ("parent: a..b", "`a..b` is not the id of a task", "without `.md`"),
+        ("parent: add-dark-mode-7f3k", "a task cannot be part of itself", "remove"),
+        ("parent: [a, b]", "`parent` must be one word", "write `parent: word`"),
+        ("parents: a", "unknown key `parents`", "did you mean `parent`?"),
+        ("epic: a", "unknown key `epic`", "did you mean `project`?"),
+    ],
+)
+def test_wrong_projects_and_parents(line: str, message: str, hint: str) -> None:
+    (problem,) = problems(header(line))
+    assert message in problem.message and hint in problem.hint
+    assert problem.line == 2
+
+
 # Writing
+
+
+def test_compose_writes_criteria_below_the_body() -> None:
+    criteria = ("it is fast", " it works :: make  test ", "`x` is gone :: `grep -c x a`")
+    data = taskfile.compose(title="T", body="Text.\n\n", project="ui", parent="big", criteria=criteria)
+    assert data == (
+        b"---\nproject: ui\nparent: big\n---\n# T\n\nText.\n\n\n## Acceptance criteria\n- [ ] it is fast\n"
+        b"- [ ] it works :: make  test\n- [ ] `x` is gone :: `grep -c x a`\n"
+    )
+    assert [(one.text, one.command) for one in parse(data).criteria] == [
+        ("it is fast", None),
+        ("it works", "make  test"),
+        ("`x` is gone", "grep -c x a"),
+    ]
+    assert taskfile.compose(title="T", criteria=("a",)) == b"# T\n\n## Acceptance criteria\n- [ ] a\n"
+    crlf = taskfile.compose(title="T", body="a\r\nb", criteria=("c",))
+    assert crlf == b"# T\r\n\r\na\r\nb\r\n\r\n## Acceptance criteria\r\n- [ ] c\r\n"
+    after = parse(taskfile.compose(title="T", body="# Acceptance criteria\n- [ ] a", criteria=("b",)))
+    assert [one.text for one in after.criteria] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("body", "criterion"),
+    [
+        ("", "a\nb"),
+        ("", ""),
+        ("", "a ::"),
+        ("", "a\n- [ ] b :: c"),
+        ("```\nnever closed", "a"),
+        ("<!-- never closed", "a"),
+        ("## Acceptance criteria\n" + "- [ ] x\n" * 200, "a"),
+    ],
+)
+def test_criteria_that_would_be_lost_are_refused(body: str, criterion: str) -> None:
+    with pytest.raises(Invalid):
+        taskfile.compose(title="T", body=body, criteria=("first", criterion))
 
 
 def test_compose_writes_only_what_is_not_default() -> None:
