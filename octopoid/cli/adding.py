@@ -22,14 +22,15 @@ _TEMPLATE = b"# \n\n<!-- What is to be done? The first heading is the title. -->
 
 
 class Wish(NamedTuple):
-    """The options of the command."""
+    """The options of the command, named as the keys of a task file; None where one was not given."""
 
-    priority: int = 2
+    priority: int | None = None
     role: str | None = None
-    flow: str = "default"
-    after: tuple[str, ...] = ()
+    flow: str | None = None
+    depends_on: tuple[str, ...] = ()
     base: str | None = None
     labels: tuple[str, ...] = ()
+    project: str | None = None
 
 
 class Source(NamedTuple):
@@ -67,25 +68,44 @@ def compose(title: str, source: Source | None, wish: Wish, edit: bool) -> tuple[
     return _with_front_matter(source.data, wish), source.path
 
 
+def filled(layout: Layout, template: str, title: str, source: Source | None, wish: Wish) -> tuple[bytes, Path]:
+    """A template with the title, the text and the options that a person gave. Raises NotFound, Invalid, UsageError."""
+    if source and _has_front_matter(source.data):
+        what = f"{source.path} has front matter of its own, and so has a template"
+        raise UsageError(what, f"leave the template out: octopoid enqueue {_source(source.path)}")
+    templating = late("templating")
+    made: bytes = templating.render(layout, template, title, _body(source), templating.Options(**wish._asdict()))
+    return made, Path(f"the template {template}")
+
+
 def _below_title(title: str, source: Source | None, wish: Wish) -> bytes:
     if source and _has_front_matter(source.data):
         what = f"{source.path} is a task file with front matter"
         raise UsageError(what, f"leave the title out: octopoid enqueue {_source(source.path)}")
+    return _composed(title, _body(source), wish)
+
+
+def _body(source: Source | None) -> str:
     try:
         body = source.data.decode("utf-8-sig") if source else ""
     except UnicodeDecodeError as error:
         raise Invalid(f"{source.path if source else ''}: not UTF-8 ({error.reason})", hint="save it as UTF-8") from None
     if "\0" in body:
         raise Invalid("the text has a NUL byte", hint="a task is plain text")
+    return body
+
+
+def _composed(title: str, body: str, wish: Wish) -> bytes:
     return taskfile.compose(
         title=title,
         body=body,
-        priority=wish.priority,
+        priority=2 if wish.priority is None else wish.priority,
         role=wish.role,
-        flow=wish.flow,
-        depends_on=wish.after,
+        flow=wish.flow or "default",
+        depends_on=wish.depends_on,
         base=wish.base,
         labels=wish.labels,
+        project=wish.project,
     )
 
 
@@ -96,16 +116,7 @@ def _has_front_matter(data: bytes) -> bool:
 def _with_front_matter(text: bytes, wish: Wish) -> bytes:
     """The options as front matter above a text that has none, which stays as it is, its BOM in front."""
     bare = text.removeprefix(b"\xef\xbb\xbf")
-    made = taskfile.compose(
-        title="x",
-        body="\r\n" if b"\r\n" in bare else "",
-        priority=wish.priority,
-        role=wish.role,
-        flow=wish.flow,
-        depends_on=wish.after,
-        base=wish.base,
-        labels=wish.labels,
-    )
+    made = _composed("x", "\r\n" if b"\r\n" in bare else "", wish)
     head = made[: made.rindex(b"# x")].replace(b"\r\n", b"\n")
     return text[: len(text) - len(bare)] + (head.replace(b"\n", b"\r\n") if b"\r\n" in bare else head) + bare
 

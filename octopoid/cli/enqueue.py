@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ import typer
 from octopoid import gitfiles, store
 from octopoid.cli import adding, common
 from octopoid.cli.adding import Source, Wish
+from octopoid.cli.app import late
 from octopoid.errors import Conflict, NotFound, UsageError
 from octopoid.hints import nearest
 from octopoid.layout import Layout
@@ -20,8 +22,9 @@ from octopoid.taskhead import PRIORITIES
 cli = typer.Typer()
 
 STDIN = "-"
-_BUILT_IN_ROLES = Path(__file__).parent.parent / "roles"
-_FLOWS = ("default",)
+_PACKAGE = Path(__file__).parent.parent
+_DEFAULT = "default"
+_PROJECT = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 
 
 @cli.command(
@@ -30,6 +33,8 @@ _FLOWS = ("default",)
         'octopoid enqueue "Use the new API" -b "See docs/api.md" --after add-login',
         'octopoid enqueue "Fix the build" - < build.log',
         "octopoid enqueue -f idea.md          # a whole task file, with or without front matter",
+        'octopoid enqueue --template bug "Login fails with an empty password" -b "See the log of Monday"',
+        'octopoid enqueue "Show the balance" --project billing',
         'id=$(octopoid enqueue "Tidy up")',
     )
 )
@@ -52,20 +57,31 @@ def enqueue(
     ] = [],  # noqa: B006 - typer's "none given"
     labels: Annotated[list[str], typer.Option("--label", metavar="WORD", help="For `list --label`.")] = [],  # noqa: B006 - as above
     base: Annotated[str, typer.Option("--base", metavar="BRANCH", help="Start from and land on this branch.")] = "",
+    project: Annotated[
+        str, typer.Option("--project", metavar="NAME", help="It lands with the other tasks of this project.")
+    ] = "",
+    template: Annotated[
+        str, typer.Option("--template", metavar="NAME", help="Begin from a template: bug, feature, chore, …")
+    ] = "",
     edit: Annotated[bool, typer.Option("--edit", help="Open it in $VISUAL or $EDITOR first.")] = False,
     as_json: common.Json = False,
 ) -> None:
     """Add a task and print its id.
 
     TITLE with -b, -f or - below it; or -f FILE alone: a task file as it is, with front matter or without. Options make
-    front matter, so a file that has its own takes none.
+    front matter, so a file that has its own takes none. Of a template the title and the options replace its own, the
+    text stands above its own, and labels and dependencies are added to its own.
     """
     layout = common.layout()
     title, source = _inputs(title, dash, body, file)
-    if not title and source is None and not edit:
+    if not (title or source or edit or template):
         raise UsageError("what is to be done?", 'octopoid enqueue "Add dark mode", or -f FILE, or --edit')
-    wish = _wish(layout, priority, role, flow, after, labels, base)
-    data, name = adding.compose(title, source, wish, edit)
+    wish = _wish(layout, priority, role, flow, base, project)
+    wish = wish._replace(depends_on=_dependencies(layout, after), labels=tuple(dict.fromkeys(labels)))
+    if template:
+        data, name = adding.filled(layout, template, title, source, wish)
+    else:
+        data, name = adding.compose(title, source, wish, edit)
     if edit:
         data, name = adding.edited(layout, data, title)
     task, path = adding.add(layout, data, name)
@@ -111,23 +127,25 @@ def _read(name: str) -> Source:
 # --- the options ---
 
 
-def _wish(layout: Layout, priority: str, role: str, flow: str, after: list[str], labels: list[str], base: str) -> Wish:
+def _wish(layout: Layout, priority: str, role: str, flow: str, base: str, project: str) -> Wish:
     """The options, each checked against what there is: a typo here would be an invalid task later."""
     if priority and priority.upper() not in PRIORITIES:
         raise UsageError(f"`{priority}` is not a priority", "P0 (most urgent), P1, P2 (the default) or P3")
     if role:
-        _must_be("role", role, _roles(layout), "a role is a file, .octopoid/roles/NAME.md")
+        _must_be("role", role, _roles(layout, role), "a role is a file, .octopoid/roles/NAME.md")
     if flow:
-        _must_be("flow", flow, _FLOWS, "")
+        known = (_DEFAULT, *_files(layout.flows, ".yaml"), *_files(_PACKAGE / "flows", ".yaml"))
+        _must_be("flow", flow, known, "a flow is a file, .octopoid/flows/NAME.yaml")
     if base:
         _must_be_branch(layout, base)
+    if project and not _PROJECT.fullmatch(project):
+        raise UsageError(f"`{project}` is not the name of a project", "lower-case letters, digits and `-`, at most 64")
     return Wish(
-        PRIORITIES.index(priority.upper()) if priority else 2,
-        role or None,
-        flow or "default",
-        _dependencies(layout, common.resolve(layout, after)) if after else (),
-        base or None,
-        tuple(dict.fromkeys(labels)),
+        priority=PRIORITIES.index(priority.upper()) if priority else None,
+        role=role or None,
+        flow=flow or None,
+        base=base or None,
+        project=project or None,
     )
 
 
@@ -137,10 +155,17 @@ def _must_be(kind: str, word: str, known: tuple[str, ...], otherwise: str) -> No
         raise NotFound(f"there is no {kind} `{word}`", "; ".join(one for one in (hint, otherwise) if one))
 
 
-def _roles(layout: Layout) -> tuple[str, ...]:
+def _roles(layout: Layout, wanted: str) -> tuple[str, ...]:
     """Role files by name alone: a policy that is being edited does not keep a person from adding a task."""
-    names = (*store.durable_names(layout.roles), *store.durable_names(_BUILT_IN_ROLES))
-    return tuple(sorted({name[:-3] for name in names if name.endswith(".md") and name[0] not in ".#"}))
+    names = (*_files(layout.roles, ".md"), *_files(_PACKAGE / "roles", ".md"))
+    if wanted in names or not layout.claude_agents.is_dir():
+        return names
+    return (*names, *late("rolefiles").claude_agents(layout.claude_agents))  # their files say what they are called
+
+
+def _files(folder: Path, ending: str) -> tuple[str, ...]:
+    found = (name for name in store.durable_names(folder) if name.endswith(ending) and name[0] not in ".#")
+    return tuple(sorted(name.removesuffix(ending) for name in found))
 
 
 def _must_be_branch(layout: Layout, base: str) -> None:
@@ -151,7 +176,8 @@ def _must_be_branch(layout: Layout, base: str) -> None:
     raise NotFound(f"there is no branch `{base}`", f"make it with: git branch {base}")
 
 
-def _dependencies(layout: Layout, ids: list[str]) -> tuple[str, ...]:
+def _dependencies(layout: Layout, words: list[str]) -> tuple[str, ...]:
+    ids = common.resolve(layout, words) if words else []
     for one in ids:
         found = store.find(layout, one)
         if found is not None and found[0] is State.CANCELLED:
