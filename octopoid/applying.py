@@ -7,7 +7,23 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from octopoid import closing, git, landing, launching, lifecycle, locks, sections, store, worktrees
+from octopoid import (
+    breakdown,
+    closing,
+    gates,
+    git,
+    journal,
+    landing,
+    launching,
+    lifecycle,
+    locks,
+    merging,
+    sections,
+    spawning,
+    steps,
+    store,
+    worktrees,
+)
 from octopoid.errors import LostRace, OctopoidError
 from octopoid.layout import Layout
 from octopoid.look import Look, Observer
@@ -22,12 +38,16 @@ from octopoid.plans import (
     GiveBack,
     Heal,
     Land,
+    MakeBase,
     NoteMove,
     Refuse,
     Release,
+    Spawn,
     Start,
     StartChecks,
+    StartProbe,
     StartReview,
+    TakeBranch,
 )
 from octopoid.settings import Config
 from octopoid.states import SATISFYING, State
@@ -126,25 +146,26 @@ class Hands:
 
     def _close(self, action: Close, at: Moment) -> None:
         item = _item(at, action.task)
-        entry = _open(item)
+        entry = _open(item, action.entry)
         if entry.opening.kind == "landing":
             self._landed(item, landing.resume(self.layout, item, entry, at.now, drop=action.drop), at)
             return
-        outcome = closing.close(self.layout, item, entry, at.config, at.now)
+        outcome = closing.close(self.layout, item, entry, at.config, at.look.ids, at.now)
         if outcome is None:
             self._later[item.id] = at.now + SHORTLY
             self.say(f"{item.id}: something of its last attempt still runs and is being ended")
             return
         self.surveyor.spent(outcome.usage.usd or 0.0)
         who = entry.opening.agent or entry.opening.gate or entry.opening.kind
-        what = _ENDINGS.get(outcome.verb or outcome.verdict) or outcome.reason or "ended"
+        what = _ENDINGS.get(outcome.verdict or outcome.verb) or outcome.reason or "ended"
         detail = outcome.detail.splitlines()[0] if outcome.detail.strip() else ""
         self.say(f"{item.id}: {who}: {what}" + (f": {detail}" if detail else ""))
 
     def _end(self, action: End, at: Moment) -> None:
         item = at.look.get(action.task)
         ledger = item.ledger if item else self.observer.ledger(action.task)
-        entry = ledger.open
+        opened = (*ledger.reviews, *((ledger.open,) if ledger.open else ()))
+        entry = next((one for one in opened if action.entry in (0, one.number)), None)
         if entry is None:
             return
         self._later[action.task] = at.now + SHORTLY
@@ -155,7 +176,7 @@ class Hands:
             closing.close_stray(self.layout, action.task, entry, state.value if state else "nowhere", at.now)
 
     def _refuse(self, action: Refuse, at: Moment) -> None:
-        closing.refuse(self.layout, _item(at, action.task), action, at.config.limits, at.now)
+        closing.refuse(self.layout, _item(at, action.task), action, at.config, at.now)
         self.say(f"{action.task}: refused by {action.gate}: {action.detail}")
 
     def _start_checks(self, action: StartChecks, at: Moment) -> None:
@@ -166,17 +187,26 @@ class Hands:
 
     def _start_review(self, action: StartReview, at: Moment) -> None:
         item = _item(at, action.task)
-        started = launching.start_review(self._site(at), item, action.agent, action.slot, action.base, at.now)
+        site = self._site(at)
+        own = site.worktree(worktrees.apart(item.id, action.gate)) if action.apart else site.worktree(item.id)
+        started = launching.start_review(site, item, action, None if own.exists() else self._take_idle(at), at.now)
         self.children.add(started.pid)
         self.say(f"{item.id}: {action.gate} started")
 
     def _land(self, action: Land, at: Moment) -> None:
         item = _item(at, action.task)
+        self._follow(item, at)
         if self._hooks_run(action.base):
             begun, opening = landing.begin(self.layout, item, action.base, action.projection, at.now, locked=True)
             self.children.add(launching.start_landing(self._site(at), item, begun, opening).pid)
         else:
             self._landed(item, landing.land(self.layout, item, action.base, action.projection, at.now), at)
+
+    def _follow(self, item: Item, at: Moment) -> None:
+        """What comes after its landing is made before it: a kill afterwards would leave nobody who remembers."""
+        flow = gates.flow_of(item.task, at.config) if item.task else None
+        for task in spawning.follow(self.layout, item, flow, at.now):
+            self.say(f"{task}: follows {item.id}")
 
     def _hooks_run(self, base: str) -> bool:
         """Moving `base` runs hooks of the user's, which may take longer than a look may wait."""
@@ -197,6 +227,8 @@ class Hands:
             self._said[item.id] = landed.waits
 
     def _finish(self, action: Finish, at: Moment) -> None:
+        if action.publish:
+            self._follow(_item(at, action.task), at)
         landing.finish(self.layout, _item(at, action.task), action.detail, action.publish, at.now)
         self._free_worktree(action.task, at)
         self.say(f"{action.task}: done: {action.detail}")
@@ -213,23 +245,46 @@ class Hands:
     def _start(self, action: Start, at: Moment) -> None:
         item, site = _item(at, action.task), self._site(at)
         reuse = None if site.worktree(item.id).exists() else self._take_idle(at)
-        started = launching.start_attempt(site, item, action.agent, action.slot, action.base, reuse, at.now)
+        started = launching.start_attempt(site, item, action, reuse, at.now)
         self.children.add(started.pid)
-        self.say(f"{item.id}: {action.agent.name} started (attempt {started.attempt})")
+        what = "" if action.role == action.agent.name else f" as {action.role}"
+        self.say(f"{item.id}: {action.agent.name} started{what} (attempt {started.attempt})")
 
-    def _site(self, at: Moment) -> launching.Site:
-        return launching.Site(self.layout, at.config, self.env)
+    def _start_probe(self, action: StartProbe, at: Moment) -> None:
+        item, site = _item(at, action.task), self._site(at)
+        reuse = None if site.worktree(item.id).exists() else self._take_idle(at)
+        self.children.add(launching.start_probe(site, item, action, reuse, at.now).pid)
+        self.say(f"{item.id}: its own commands run on {action.base.name}; one must fail")
+
+    def _take_branch(self, action: TakeBranch, at: Moment) -> None:
+        launching.take_branch(self._site(at), _item(at, action.task), action, at.now)
+        self.say(f"{action.task}: takes up commit {action.candidate[:12]}")
+
+    def _make_base(self, action: MakeBase, at: Moment) -> None:
+        if merging.make_branch(self.layout.root, action.name, action.sha):
+            event = journal.Event(at.now, "branch", action.task, detail=f"{action.name} at {action.sha}")
+            journal.append(self.layout, event)
+            self.say(f"{action.task}: made branch {action.name}")
+
+    def _spawn(self, action: Spawn, at: Moment) -> None:
+        opened = sum(1 for item in at.look.items if item.state is State.BLOCKED and _is_proposal(item))
+        room = at.config.limits.proposals - opened
+        for task in spawning.spawn(self.layout, action.task, action.entry, room, at.now):
+            self.say(f"{task}: made for {action.task}")
+
+    def _site(self, at: Moment) -> steps.Site:
+        return steps.Site(self.layout, at.config, self.env)
 
     def _take_idle(self, at: Moment) -> Path | None:
         """A worktree of a task that landed, for the next task; the list is made once and kept."""
         if not at.config.worktrees.reuse:
             return None
         if self._idle is None:
-            folder = launching.worktrees_folder(self.layout, at.config)
+            folder = steps.worktrees_folder(self.layout, at.config)
             self._idle = [folder / name for name in store.durable_names(folder)]
         while self._idle:
             path = self._idle.pop()
-            if path.is_dir() and self._is_idle(path.name, at.look):
+            if path.is_dir() and self._is_idle(worktrees.owner(path.name), at.look):
                 return path
         return None
 
@@ -240,15 +295,17 @@ class Hands:
         return clean and ledger.expected == "done" and look.ids.get(task) in (*SATISFYING, State.PROVISIONAL)
 
     def _free_worktree(self, task: str, at: Moment) -> None:
-        path = launching.worktrees_folder(self.layout, at.config) / task
-        if not at.config.worktrees.reuse and path.exists():
-            worktrees.remove(self.layout.root, path)
-        elif self._idle is not None:
-            self._idle.append(path)
+        folder = steps.worktrees_folder(self.layout, at.config)
+        for path in [folder / name for name in store.durable_names(folder) if worktrees.owner(name) == task]:
+            if not at.config.worktrees.reuse:
+                worktrees.remove(self.layout.root, path)
+            elif self._idle is not None:
+                self._idle.append(path)
 
 
 _ENDINGS = {
     "submit": "finished, on to the gates",
+    "advance": "done with its stage",
     "retry": "back to incoming",
     "reject": "said no",
     "accept": "said yes",
@@ -264,10 +321,16 @@ def _item(at: Moment, task: str) -> Item:
     return item
 
 
-def _open(item: Item) -> Entry:
-    if item.ledger.open is None:
+def _open(item: Item, number: int) -> Entry:
+    """The reviewer's entry of this number, or (0) the one that has the worktree."""
+    entry = next((one for one in item.ledger.reviews if one.number == number), None) if number else item.ledger.open
+    if entry is None:
         raise LostRace(f"{item.id} has nothing open any more")
-    return item.ledger.open
+    return entry
+
+
+def _is_proposal(item: Item) -> bool:
+    return item.task is not None and breakdown.PROPOSAL in item.task.labels
 
 
 _ACTIONS: Mapping[type, Callable[..., None]] = {
@@ -284,4 +347,8 @@ _ACTIONS: Mapping[type, Callable[..., None]] = {
     Block: Hands._block,
     Release: Hands._release,
     Start: Hands._start,
+    StartProbe: Hands._start_probe,
+    TakeBranch: Hands._take_branch,
+    MakeBase: Hands._make_base,
+    Spawn: Hands._spawn,
 }

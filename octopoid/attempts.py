@@ -15,6 +15,8 @@ from octopoid.errors import Conflict, Invalid
 from octopoid.layout import Layout
 from octopoid.model import Entry, Opening, Outcome, Problem
 
+SPAWNED = "spawned"
+
 _MAX_NUMBER = 99_999
 
 
@@ -35,7 +37,8 @@ def begin(
     outcome: Outcome | None = None,
     locked: bool = False,
 ) -> Begun:
-    """Make the next entry of `task`, with `files` in it; closed with `outcome`, or, where a program will run, locked.
+    """Make the next entry of `task`, with `files` (names, one folder deep at most) in it; closed with `outcome`, or,
+    where a program will run, locked.
 
     Durable when it returns. A crash before leaves only `.new-*`, which nobody reads. Raises OSError.
     """
@@ -48,6 +51,7 @@ def begin(
     fresh.mkdir()
     try:
         for name, data in (files or {}).items():
+            (fresh / name).parent.mkdir(exist_ok=True)
             (fresh / name).write_bytes(data)
         if outcome is not None:
             _write_synced(fresh / "outcome.json", jsontext.dump(outcome))
@@ -74,6 +78,12 @@ def close(layout: Layout, task: str, number: int, outcome: Outcome) -> None:
 def mark_moved(layout: Layout, task: str, number: int, state: str) -> None:
     """Say that the move this entry carries was made: the empty file `moved-<state>`."""
     path = layout.entry(task, number) / _marker(state)
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+
+
+def mark_spawned(layout: Layout, task: str, number: int) -> None:
+    """Say that all tasks that this entry asks for were made: the empty file `spawned`."""
+    path = layout.entry(task, number) / SPAWNED
     os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
 
 
@@ -123,6 +133,7 @@ def read_one(layout: Layout, task: str, number: int) -> Entry:
         outcome=outcome,
         moved=frozenset(_unmark(name) for name in names if name.startswith("moved-")),
         waits=waits,
+        spawned=SPAWNED in names,
     )
 
 
@@ -131,6 +142,8 @@ def finished(entry: Entry) -> bool:
     outcome = entry.outcome
     if outcome is None:
         return entry.opening.kind not in ("attempt", "gate", "landing", "finish", "block")
+    if (outcome.children or outcome.proposals) and not entry.spawned:
+        return False
     return not outcome.verb or outcome.enters in entry.moved
 
 

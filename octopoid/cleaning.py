@@ -97,9 +97,11 @@ def _worktrees(layout: Layout, folder: Path, ids: Mapping[str, State], forced: f
     for _, top in gitfiles.sites(layout.root):
         if os.path.realpath(top.parent) != real or not top.is_dir() or top.name.startswith(ASIDE):
             continue
-        state = ids.get(top.name)
+        state = ids.get(worktrees.owner(top.name))
         if state is None or state in FINISHED:
-            keeps = _alive(layout, top.name) or ("" if top.name in forced else _keeps(layout, top.name, top))
+            keeps = _alive(layout, worktrees.owner(top.name)) or (
+                "" if top.name in forced else _keeps(layout, top.name, top)
+            )
             yield Worktree(top.name, top, worktrees.idle_size(top), keeps)
 
 

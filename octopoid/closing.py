@@ -2,41 +2,97 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
-from octopoid import attempts, evidence, judging, lifecycle, process, results, steer
+from octopoid import (
+    attempts,
+    breakdown,
+    documents,
+    durable,
+    evidence,
+    framing,
+    judging,
+    lifecycle,
+    process,
+    results,
+    spawning,
+    steer,
+)
 from octopoid.adapters import ADAPTERS, TELLERS
 from octopoid.adapters.base import Evidence, Reading
+from octopoid.deliverables import Remains
 from octopoid.errors import Invalid
 from octopoid.evidence import Exit, Facts, StepExit
 from octopoid.layout import Layout
 from octopoid.model import Entry, Item, Opening, Outcome, Result
 from octopoid.plans import Live, Refuse
-from octopoid.settings import Agent, Config, Limits
+from octopoid.settings import Agent, Config
 from octopoid.states import State
 
 END_GRACE = 2.0
 """Seconds that what is left of a dead supervisor's attempt gets between SIGTERM and SIGKILL."""
 
+_DEEP = 100
 _RECORDS, _TAIL = 256 * 1024, 4096
 """Bytes of an agent's records that are looked at, and characters that are kept, for the end of what it said."""
 
 
-def close(layout: Layout, item: Item, entry: Entry, config: Config, now: float) -> Outcome | None:
+def close(layout: Layout, item: Item, entry: Entry, config: Config, ids: Collection[str], now: float) -> Outcome | None:
     """Close `entry` and make its move. None: somebody of it still lives and could not be ended; look again later.
+
+    `ids`: every task there is.
 
     Before anything is re-queued everything that carries the entry's mark is ended and confirmed gone (LESSONS 17).
     """
     folder = layout.entry(item.id, entry.number)
     if not process.end_marked(str(folder), END_GRACE):
         return None
-    remains = _remains(folder, entry, config)
-    outcome = judging.judge(entry.opening, remains, item.ledger, config.limits, now)
+    remains = _remains(layout, item, entry, config)
+    frame = framing.frame(item, entry.opening, config, framing.Family(ids, _depth(layout, item)))
+    outcome = judging.judge(entry.opening, remains, item.ledger, frame, now)
     if not _at_home(item, entry):
         outcome = _elsewhere(outcome, item.state.value)
+    made = framing.tasks(item, entry, remains.word, outcome, config, ids)
+    outcome = _keep(layout, item, entry, remains, outcome, made)
     lifecycle.settle(layout, item.id, entry.number, outcome, now)
     _breaker(layout, entry.opening, outcome, remains.reading, now)
     return outcome
+
+
+def _keep(
+    layout: Layout, item: Item, entry: Entry, remains: Remains, outcome: Outcome, made: tuple[breakdown.Made, ...]
+) -> Outcome:
+    """Write down what the agent said and what it hands on, before the outcome that speaks of it.
+
+    A kill in between is no harm: the entry is closed again, and the same is written again.
+    """
+    folder = layout.entry(item.id, entry.number)
+    word = remains.word
+    if word != Result():
+        durable.write(folder / results.SAID, results.dump(word))
+    if outcome.class_ != "ok" and outcome.reason != "question":
+        return outcome
+    if entry.opening.produces == "verdict" and outcome.class_ == "ok" and outcome.artifacts:
+        text = documents.verdict_text(entry.opening, word)
+        documents.write(layout.entry_artifacts(item.id, entry.number), entry.opening.artifact, text.encode())
+    documents.publish(layout, item.id, entry.number, outcome.artifacts)
+    if not made:
+        return outcome
+    durable.write(folder / spawning.CHILDREN, spawning.dump(made))
+    return outcome._replace(
+        children=tuple(one.id for one in made if not one.proposal),
+        proposals=tuple(one.id for one in made if one.proposal),
+    )
+
+
+def _depth(layout: Layout, item: Item) -> int:
+    """How many breakdowns lie between this task and the one that a person wrote."""
+    depth, parent = 0, item.task.parent if item.task else None
+    while parent and depth < _DEEP:
+        depth += 1
+        parent = spawning.parent_of(layout, parent)
+    return depth
 
 
 def close_stray(layout: Layout, task: str, entry: Entry, where: str, now: float) -> bool:
@@ -61,9 +117,9 @@ def end(layout: Layout, task: str, entry: Entry, why: str, gently: bool) -> None
         process.end_marked(str(folder), END_GRACE)
 
 
-def refuse(layout: Layout, item: Item, refusal: Refuse, limits: Limits, now: float) -> None:
-    """A gate's no that needs no run: recorded as a gate entry of its own, with its move."""
-    outcome = judging.refusal(refusal, item.ledger, limits, now)
+def refuse(layout: Layout, item: Item, refusal: Refuse, config: Config, now: float) -> None:
+    """What the gates' no means: recorded as a gate entry of its own, with its move."""
+    outcome = judging.refusal(refusal, item.ledger, framing.rounds(item, config), now)
     opening = Opening("gate", now, gate=refusal.gate, candidate=item.ledger.candidate, tree=refusal.tree)
     lifecycle.record(layout, item.id, opening, outcome, now)
 
@@ -100,7 +156,8 @@ def _elsewhere(outcome: Outcome, where: str) -> Outcome:
     )
 
 
-def _remains(folder: Path, entry: Entry, config: Config) -> judging.Remains:
+def _remains(layout: Layout, item: Item, entry: Entry, config: Config) -> Remains:
+    folder = layout.entry(item.id, entry.number)
     facts, word, garbled, exit_ = Facts(), Result(), "", _exit(folder)
     try:
         facts = evidence.read_facts(folder)
@@ -114,7 +171,13 @@ def _remains(folder: Path, entry: Entry, config: Config) -> judging.Remains:
     except Invalid as error:
         garbled = error.message
     failed = exit_.failed if exit_ else None
-    return judging.Remains(
+    written: tuple[str, ...] = ()
+    if entry.opening.kind == "attempt" and not garbled:
+        try:
+            written = documents.changed(layout, item.id, entry.number, item.ledger.artifacts)
+        except Invalid as error:
+            garbled = error.message
+    return Remains(
         exit=exit_,
         facts=facts,
         reading=reading,
@@ -123,6 +186,7 @@ def _remains(folder: Path, entry: Entry, config: Config) -> judging.Remains:
         tail=_tail(folder, failed, entry.opening.adapter) if failed else "",
         stop=_stop(folder),
         started=entry.started or exit_ is not None,
+        documents=written,
     )
 
 

@@ -219,14 +219,14 @@ def _watching(layout: Layout, flags: Flags) -> Iterator[None]:
         def on_any_event(self, event: Any) -> None:
             if event.event_type not in _INTERESTING:
                 return
-            # A save in place changes no folder's time. We never write a task or role file in place ourselves.
-            if event.event_type in ("modified", "closed") and event.src_path.endswith(".md"):
+            # A save in place changes no folder's time. We never write a task, role or flow file in place ourselves.
+            if event.event_type in ("modified", "closed") and event.src_path.endswith((".md", ".yaml")):
                 flags.edited = True
             flags.wake.set()
 
     logging.getLogger("watchdog").setLevel(logging.CRITICAL)  # its thread warns about our own leaving
     folders = [layout.folder(state) for state in (*ACTIVE, State.DONE)]
-    folders += [layout.run, layout.pause, layout.home, layout.roles]
+    folders += [layout.run, layout.pause, layout.home, layout.roles, layout.flows, layout.claude_agents]
     observer = Observer()
     for folder in folders:
         if folder.is_dir():

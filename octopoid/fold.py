@@ -69,21 +69,25 @@ def _note(ledger: Ledger, _entry: Entry) -> Ledger:
 
 def _program(ledger: Ledger, entry: Entry) -> Ledger:
     """What attempts, gates and landings have in common, then what is theirs."""
-    role = entry.opening.role
+    opening, role = entry.opening, entry.opening.role
     if entry.started and entry.opening.kind == "gate":
         ledger = ledger._replace(judged=True)
     if entry.started and role:
         ledger = ledger._replace(tries={**ledger.tries, role: ledger.tries.get(role, 0) + 1})
     outcome = entry.outcome
     if outcome is None:
-        return ledger._replace(open=entry)
-    ledger = _costs(ledger._replace(open=None), outcome)
-    if entry.opening.kind == "attempt" and outcome.class_ in ("ok", "task"):
-        ledger = ledger._replace(judged=False)  # it got as far as its agent, so the worktree is at its work
+        apart = opening.kind == "gate" and role
+        return ledger._replace(reviews=(*ledger.reviews, entry)) if apart else ledger._replace(open=entry)
+    ledger = _costs(ledger, outcome)
+    if opening.kind == "attempt":
+        ledger = ledger._replace(sessions=_sessions(ledger, role, outcome))
+    if opening.kind == "attempt" and outcome.class_ in ("ok", "task"):
+        # It got as far as its agent, so the worktree is at its work; what changes no files was given a clean one.
+        ledger = ledger._replace(judged=opening.produces not in ("", "commits"))
     ledger = ledger._replace(setbacks=ledger.setbacks + 1 if outcome.class_ == "environment" else 0)
     if outcome.verdict:
         return _verdict(ledger, entry, outcome)
-    if not entry.started and entry.opening.kind != "landing":
+    if not entry.started and outcome.class_ != "ok":
         return ledger
     if outcome.class_ == "ok":
         return _success(ledger, entry, outcome)
@@ -96,14 +100,30 @@ def _costs(ledger: Ledger, outcome: Outcome) -> Ledger:
     return ledger._replace(usd=(ledger.usd or 0.0) + outcome.usage.usd)
 
 
+def _sessions(ledger: Ledger, role: str, outcome: Outcome) -> dict[str, str]:
+    """Only an agent that asked is resumed, with the answer: every other attempt begins with a fresh mind."""
+    others = {key: session for key, session in ledger.sessions.items() if key != role}
+    return {**others, role: outcome.session} if outcome.session and outcome.reason == "question" else others
+
+
 def _success(ledger: Ledger, entry: Entry, outcome: Outcome) -> Ledger:
-    if entry.opening.kind == "landing":
-        return ledger._replace(landed=entry.opening.result_sha) if outcome.verb in ("land", "finish") else ledger
+    opening = entry.opening
+    if opening.kind == "landing":
+        return ledger._replace(landed=opening.result_sha) if outcome.verb in ("land", "finish") else ledger
+    ledger = _handed_over(ledger, entry, outcome) if outcome.reason == "handoff" else _done(ledger, entry, outcome)
+    if outcome.children or outcome.proposals:
+        pending = () if entry.spawned else (entry.number,)
+        ledger = ledger._replace(children=outcome.children or ledger.children, spawn=(*ledger.spawn, *pending))
     return ledger._replace(
         candidate=outcome.candidate or ledger.candidate,
-        base=entry.opening.base or ledger.base,
+        base=(opening.base or ledger.base) if outcome.candidate else ledger.base,
+        stage=outcome.next_stage,
+        role=outcome.next_role,
+        artifacts={**ledger.artifacts, **dict.fromkeys(outcome.artifacts, entry.number)},
+        # What was said was about another version of the documents.
+        verdicts=() if outcome.artifacts else ledger.verdicts,
         start_sha=outcome.start_sha,
-        policy=outcome.policy,
+        policy=outcome.policy or (ledger.policy and outcome.candidate in ("", ledger.candidate)),
         summary=outcome.summary or ledger.summary,
         deaths=0,
         rechecks=0,
@@ -111,6 +131,37 @@ def _success(ledger: Ledger, entry: Entry, outcome: Outcome) -> Ledger:
         reason="",
         detail="",
     )
+
+
+def _done(ledger: Ledger, entry: Entry, outcome: Outcome) -> Ledger:
+    """The entry's stage is done."""
+    stage = entry.opening.stage
+    first = bool(outcome.candidate) and ledger.work not in ledger.stages
+    return ledger._replace(
+        stages=(*(one for one in ledger.stages if one != stage), stage) if stage else ledger.stages,
+        work=stage if first else ledger.work,
+        work_role=entry.opening.role if first else ledger.work_role,
+        awaiting=stage if outcome.approval else "",
+        handoff="",
+        conflict=False,
+    )
+
+
+def _handed_over(ledger: Ledger, entry: Entry, outcome: Outcome) -> Ledger:
+    """The stage goes on with another role, which is told what this one found out."""
+    note = Feedback(f"{entry.opening.role}, handing over", outcome.feedback or outcome.detail, outcome.ended)
+    return ledger._replace(
+        handoff=outcome.next_role, handoffs=ledger.handoffs + 1, feedback=(*ledger.feedback, note), conflict=False
+    )
+
+
+def _again(ledger: Ledger, stage: str) -> Ledger:
+    """`stage` and what came after it is to be done again."""
+    if stage not in ledger.stages:
+        return ledger._replace(handoff="")
+    role = ledger.work_role if stage == ledger.work else ""
+    kept = ledger.stages[: ledger.stages.index(stage)]
+    return ledger._replace(stages=kept, stage=stage, role=role, awaiting="", handoff="")
 
 
 def _failure(ledger: Ledger, entry: Entry, outcome: Outcome) -> Ledger:
@@ -151,15 +202,22 @@ def _verdict(ledger: Ledger, entry: Entry, outcome: Outcome) -> Ledger:
     again = opening.gate == "checks" and any(
         v.gate == "checks" and v.candidate == opening.candidate for v in ledger.verdicts
     )
-    ledger = ledger._replace(
-        verdicts=(*ledger.verdicts, verdict), deaths=0, retry_at=0.0, rechecks=ledger.rechecks + (1 if again else 0)
-    )
+    ledger = ledger._replace(deaths=0, retry_at=0.0, rechecks=ledger.rechecks + (1 if again else 0))
+    if not (outcome.verb and _known_no(ledger, verdict)):
+        ledger = ledger._replace(verdicts=(*ledger.verdicts, verdict))
     return ledger if yes or not outcome.verb else _refusal(ledger, opening.gate, opening.candidate, outcome)
 
 
+def _known_no(ledger: Ledger, verdict: Verdict) -> bool:
+    """A refusal only draws the consequence of what its gate has said."""
+    same = (verdict.gate, verdict.candidate, verdict.tree, False)
+    return any((one.gate, one.candidate, one.tree, one.yes) == same for one in ledger.verdicts)
+
+
 def _refusal(ledger: Ledger, gate: str, candidate: str, outcome: Outcome) -> Ledger:
-    return ledger._replace(
+    return _again(ledger, ledger.work)._replace(
         rounds=ledger.rounds + 1,
+        conflict=gate == "merge",
         refused=ledger.refused | {candidate},
         reason=outcome.reason,
         detail=outcome.detail,
@@ -169,30 +227,38 @@ def _refusal(ledger: Ledger, gate: str, candidate: str, outcome: Outcome) -> Led
 
 def _approve(ledger: Ledger, entry: Entry) -> Ledger:
     opening = entry.opening
+    if opening.stage:
+        said = (Feedback("human", opening.text, opening.at),) if opening.text else ()
+        return ledger._replace(awaiting="", retry_at=0.0, feedback=(*ledger.feedback, *said))
     yes = Verdict("human", True, opening.candidate, "", "", opening.at, opening.by, entry.number, opening.text)
     return ledger._replace(verdicts=(*ledger.verdicts, yes))
 
 
 def _person_reject(ledger: Ledger, entry: Entry) -> Ledger:
+    """About a candidate, or (`stage`) about what a stage left, with the tasks that it asked for."""
     opening = entry.opening
+    feedback = (*ledger.feedback, Feedback("human", opening.text, opening.at))
+    if opening.stage:
+        again = _again(_reset(ledger, entry), opening.stage)
+        return again._replace(feedback=feedback, children=(), spawn=())
     no = Verdict("human", False, opening.candidate, "", "", opening.at, opening.by, entry.number, opening.text)
-    return _reset(ledger, entry)._replace(
-        verdicts=(*ledger.verdicts, no),
-        refused=ledger.refused | {opening.candidate},
-        feedback=(*ledger.feedback, Feedback("human", opening.text, opening.at)),
+    return _again(_reset(ledger, entry), ledger.work)._replace(
+        verdicts=(*ledger.verdicts, no), refused=ledger.refused | {opening.candidate}, feedback=feedback
     )
 
 
 def _reset(ledger: Ledger, entry: Entry) -> Ledger:
     """A person's word: budgets start anew, what was said stays."""
     opening = entry.opening
-    ledger = ledger._replace(charged={}, rounds=0, deaths=0, rechecks=0, retry_at=0.0, reason="", detail="")
+    ledger = ledger._replace(charged={}, rounds=0, deaths=0, rechecks=0, retry_at=0.0, reason="", detail="", handoffs=0)
     if opening.text and opening.kind in ("answer", "release", "reopen"):
         ledger = ledger._replace(feedback=(*ledger.feedback, Feedback(opening.kind, opening.text, opening.at)))
     if opening.kind == "answer":
         ledger = ledger._replace(questions=())
     if opening.kind == "move" and opening.to == "blocked":
         ledger = ledger._replace(reason="parked", detail="moved into blocked by hand")
+    if opening.kind != "reject" and ledger.expected in ("provisional", "done") and opening.to in ("incoming", ""):
+        ledger = _again(ledger, ledger.work)
     if ledger.expected == "done" and opening.to != "done":
         refused = ledger.refused | {ledger.candidate}
         ledger = ledger._replace(landed="", candidate="", start_sha="", policy=False, refused=refused)

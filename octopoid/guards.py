@@ -7,34 +7,46 @@ from typing import NamedTuple
 
 from octopoid import clock, gates
 from octopoid.fold import BACKOFF_CAP
-from octopoid.model import Item, Task
+from octopoid.model import Item, Opening, Task
 from octopoid.plans import Base, Guard, Snapshot
-from octopoid.ready import settled_at, waiting_on
-from octopoid.settings import Agent, Config, Flow
+from octopoid.ready import approval_text, settled_at, waiting_on
+from octopoid.settings import Agent, Config, Flow, Stage
 from octopoid.states import State
 
 
 class Load(NamedTuple):
-    """What runs already, counted before anything is started."""
+    """What runs already, counted before anything is started: by agent, by role; and the tasks in each folder."""
 
     agents: Mapping[str, int]
     checks: int
     provisional: int
     slots: frozenset[int]
+    roles: Mapping[str, int] = {}
+    folders: Mapping[str, int] = {}
 
     @property
     def total(self) -> int:
         """Agents of all pools."""
         return sum(self.agents.values())
 
-    def with_agent(self, name: str, slot: int) -> Load:
+    def with_agent(self, name: str, role: str, slot: int) -> Load:
         """After one more start."""
         counts = {**self.agents, name: self.agents.get(name, 0) + 1}
-        return self._replace(agents=counts, slots=self.slots | {slot})
+        roles = {**self.roles, role: self.roles.get(role, 0) + 1}
+        return self._replace(agents=counts, roles=roles, slots=self.slots | {slot})
+
+    def with_claim(self) -> Load:
+        """After one more claim."""
+        claimed = State.CLAIMED.value
+        return self._replace(folders={**self.folders, claimed: self.folders.get(claimed, 0) + 1})
 
     def with_checks(self) -> Load:
         """After one more run of checks."""
         return self._replace(checks=self.checks + 1)
+
+
+_COUNTED = (State.CLAIMED.value, State.PROVISIONAL.value, State.BLOCKED.value)
+"""Folders that may have a limit of their own."""
 
 
 class Scene(NamedTuple):
@@ -50,17 +62,31 @@ def load_of(snapshot: Snapshot) -> Load:
     """What is running, by agent."""
     counts: dict[str, int] = {}
     checks = 0
-    for item in snapshot.items:
-        entry = item.ledger.open
-        live = snapshot.live.get(item.id)
-        if entry is None or live is None or not live.held:
-            continue
-        if entry.opening.agent:
-            counts[entry.opening.agent] = counts.get(entry.opening.agent, 0) + 1
-        elif entry.opening.gate == "checks":
+    roles: dict[str, int] = {}
+    for opening in _at_work(snapshot):
+        if opening.agent:
+            counts[opening.agent] = counts.get(opening.agent, 0) + 1
+            roles[opening.role] = roles.get(opening.role, 0) + 1
+        elif opening.checks:
             checks += 1
-    waiting = sum(1 for item in snapshot.items if item.state is State.PROVISIONAL)
-    return Load(counts, checks, waiting, snapshot.slots)
+    active = {item.id for item in snapshot.items}
+    folders: dict[str, int] = {}
+    for item in snapshot.items:
+        if not gates.unfinished(item.ledger, active):  # who waits for subtasks takes nobody's place
+            folders[item.state.value] = folders.get(item.state.value, 0) + 1
+    return Load(counts, checks, folders.get(State.PROVISIONAL.value, 0), snapshot.slots, roles, folders)
+
+
+def _at_work(snapshot: Snapshot) -> Iterator[Opening]:
+    """What the entries are about in which somebody is at work."""
+    for item in snapshot.items:
+        live = snapshot.live.get(item.id)
+        if item.ledger.open is not None and live is not None and live.held:
+            yield item.ledger.open.opening
+        for entry in item.ledger.reviews:
+            live = snapshot.panel.get((item.id, entry.number))
+            if live is not None and live.held:
+                yield entry.opening
 
 
 def first_stop(chain: Iterable[Guard]) -> Guard | None:
@@ -80,15 +106,22 @@ def before_claim(item: Item, scene: Scene) -> Iterator[Guard]:
     if task is None or item.problem:
         return
     flow = gates.flow_of(task, scene.config)
+    yield _approved(item)
     yield _ready(task, scene)
     yield _due(task, scene)
     yield backed_off(item, scene)
-    yield _flow(task, flow)
-    if flow is None:
+    yield _flow(task, flow, scene.config)
+    if flow is None or gates.lacks_of(task, flow, scene.config):
         return
-    yield from pool(gates.role_of(task, flow), scene)
+    stage = gates.stage_of(item.ledger, flow)
+    role = gates.role_of(item, stage, flow, scene.config)
+    if role:
+        yield from pool(role, scene)
+        yield _wip(role, scene)
     yield _room(scene)
+    yield from _folders(scene)
     yield based(item, scene)
+    yield _needs(item, stage)
     yield _money(scene)
     yield _old(item)
 
@@ -98,6 +131,7 @@ def before_review(role: str, item: Item, scene: Scene) -> Iterator[Guard]:
     yield not_paused(item, scene)
     yield backed_off(item, scene)
     yield from pool(role, scene)
+    yield _wip(role, scene)
 
 
 def not_paused(item: Item, scene: Scene) -> Guard:
@@ -124,7 +158,7 @@ def backed_off(item: Item, scene: Scene) -> Guard:
 
 def pool(role: str, scene: Scene) -> list[Guard]:
     """The guards about agents: one exists, one is awake, one is free, the machine has room, its breaker is closed."""
-    agents = [agent for agent in scene.config.agents.values() if agent.role == role]
+    agents = [agent for agent in scene.config.agents.values() if agent.plays(role)]
     names = ", ".join(agent.name for agent in agents)
     if not agents:
         return [Guard("no agent", False, f"no agent in agents.yaml has the role {role}", "octopoid config check")]
@@ -142,7 +176,7 @@ def pool(role: str, scene: Scene) -> list[Guard]:
 def free_agent(role: str, scene: Scene) -> Agent | None:
     """The first agent of the role that is awake, not full, and whose breaker lets one through."""
     for agent in scene.config.agents.values():
-        awake = agent.role == role and agent.name not in scene.snapshot.pauses.agents
+        awake = agent.plays(role) and agent.name not in scene.snapshot.pauses.agents
         if awake and _free(agent, scene.load) and not _opens_at(agent, scene):
             return agent
     return None
@@ -180,10 +214,43 @@ def _due(task: Task, scene: Scene) -> Guard:
     return Guard("not before", True, "its start time is past" if task.not_before else "no start time is set")
 
 
-def _flow(task: Task, flow: Flow | None) -> Guard:
+def _flow(task: Task, flow: Flow | None, config: Config) -> Guard:
     if flow is None:
-        return Guard("no flow", False, f"there is no flow {task.flow}", f"octopoid edit {task.id}")
+        return Guard("no flow", False, f"there is no flow {task.flow}", "octopoid flows")
+    lacks = gates.lacks_of(task, flow, config)
+    if lacks:
+        text = f"flow {flow.name} needs an agent for: {', '.join(lacks)}"
+        return Guard("no flow", False, text, f"octopoid flows show {flow.name}")
     return Guard("no flow", True, f"flow {flow.name}")
+
+
+def _approved(item: Item) -> Guard:
+    stage = item.ledger.awaiting
+    if stage:
+        return Guard("human", False, approval_text(item), f"octopoid approve {item.id}")
+    return Guard("human", True, "no stage waits for your yes")
+
+
+def _needs(item: Item, stage: Stage) -> Guard:
+    missing = [name for name in stage.needs if name not in item.ledger.artifacts]
+    if missing:
+        text = f"stage {stage.name} needs {', '.join(missing)}, and no stage has written it"
+        return Guard("no document", False, text, f"octopoid flows show {item.task.flow if item.task else ''}".strip())
+    return Guard("no document", True, f"stage {stage.name}")
+
+
+def _wip(role: str, scene: Scene) -> Guard:
+    limit, count = scene.config.limits.wip.get(role, 0), scene.load.roles.get(role, 0)
+    text = f"{count} of {limit} tasks have {role} at work (limits.wip)"
+    return Guard("wip", not limit or count < limit, text if limit else "no limit for the role", "octopoid status")
+
+
+def _folders(scene: Scene) -> Iterator[Guard]:
+    for folder, limit in scene.config.limits.wip.items():
+        if folder in _COUNTED:
+            count = scene.load.folders.get(folder, 0)
+            text = f"{count} of {limit} tasks are in {folder} (limits.wip)"
+            yield Guard("wip", count < limit, text, "octopoid status")
 
 
 def _free(agent: Agent, load: Load) -> int:
@@ -233,4 +300,5 @@ def _money(scene: Scene) -> Guard:
 
 
 def _old(item: Item) -> Guard:
-    return Guard("old attempt", item.ledger.open is None, "nothing of an earlier attempt runs")
+    runs = item.ledger.open is not None or bool(item.ledger.reviews)
+    return Guard("old attempt", not runs, "something of an earlier run is there" if runs else "nothing runs for it")

@@ -44,7 +44,7 @@ class Housekeeper:
                     lifecycle.heal(self.layout, task, state, ledger.unmoved, now)
                 except LostRace as error:
                     self.say(f"{task}: {error.message}")
-            elif ledger.open is None and ledger.unmoved is None and now - flagged > UNFLAG:
+            elif ledger.open is None and not ledger.reviews and ledger.unmoved is None and now - flagged > UNFLAG:
                 attempts.unflag(self.layout, task)
         if now >= self._next_census:
             self._next_census = now + CENSUS

@@ -6,18 +6,19 @@ attempt, feed back).
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-from octopoid.adapters.base import Reading
-from octopoid.evidence import Exit, Facts, StepExit
-from octopoid.model import Ledger, Opening, Outcome, Result, Usage
+from octopoid.adapters.base import NOT_STARTED, Reading
+from octopoid.deliverables import Frame, Lack, Remains, lack
+from octopoid.evidence import StepExit
+from octopoid.model import Finding, Ledger, Opening, Outcome, Result, Usage
 from octopoid.plans import Refuse
-from octopoid.settings import Limits
 
 ENVIRONMENT_STATUS = 75
 CONTAINMENT_STATUS = 78
 _BUILT_IN = ("worktree", "checkout", "commit", "restore")
 """Our own steps: they fail by their status. A signal to one is nobody's fault (LESSONS 33)."""
+
+PRE_CHECK, NOTHING_TO_DO = "pre_check", 1
+"""The step that tells cheaply whether a role has anything to do, and its exit status when it has not."""
 
 PARK = "park"
 """What `stop ID` writes into an entry's `stop` file: the task is parked when its attempt has ended."""
@@ -26,32 +27,20 @@ _OWN_FAULT = ("commit", "check")
 """Steps whose failing is the work's own fault: the user's commit hook, and (as `check:…`) the checks."""
 
 
-class Remains(NamedTuple):
-    """Everything a finished run left. `exit` None: its supervisor died. `stop`: why somebody ended it, if so.
-
-    `tail`: the end of what the first failing step printed. `word`: the agent's result; `garbled`: why it is unreadable.
-    """
-
-    exit: Exit | None
-    facts: Facts
-    reading: Reading | None
-    word: Result
-    garbled: str
-    tail: str
-    stop: str
-    started: bool
-
-
-def judge(opening: Opening, remains: Remains, ledger: Ledger, limits: Limits, now: float) -> Outcome:
+def judge(opening: Opening, remains: Remains, ledger: Ledger, frame: Frame, now: float) -> Outcome:
     """How an attempt or a gate ended, with the move it carries. `ledger` is that before this entry was closed."""
     if opening.kind == "attempt":
-        return _move_attempt(_attempt(opening, remains, ledger, now), opening, ledger, limits)
+        ended = _probe(opening, remains, now) if opening.checks else _attempt(opening, remains, ledger, frame, now)
+        return _move_attempt(ended, opening, ledger, frame)
     judged = _checks(opening, remains, now) if opening.gate == "checks" else _review(opening, remains, now)
-    return _move_gate(judged, opening, ledger, limits)
+    return _move_gate(judged, opening, ledger, frame)
 
 
-def refusal(refuse: Refuse, ledger: Ledger, limits: Limits, now: float) -> Outcome:
-    """A no without a run of its own: a conflict (gate `merge`), or an answer that is known already."""
+def refusal(refuse: Refuse, ledger: Ledger, rounds: int, now: float) -> Outcome:
+    """Back to be worked on again: what the gates said, a conflict (gate `merge`), or an answer that is known already.
+
+    `rounds`: after so many of them a person is asked.
+    """
     outcome = Outcome(
         "gate",
         "task",
@@ -62,11 +51,16 @@ def refusal(refuse: Refuse, ledger: Ledger, limits: Limits, now: float) -> Outco
         candidate=ledger.candidate,
         verdict="reject",
         feedback=refuse.feedback,
+        leaves="provisional",
     )
-    return _refused(outcome, refuse.gate, ledger, limits)
+    if ledger.rounds + 1 < rounds:
+        return outcome._replace(verb="reject", enters="incoming")
+    reason = "conflict" if refuse.gate == "merge" else "rejected"
+    detail = f"refused {ledger.rounds + 1} times, the last time by {refuse.gate}: {refuse.detail}"
+    return outcome._replace(verb="block", enters="blocked", reason=reason, detail=detail)
 
 
-def _attempt(opening: Opening, remains: Remains, ledger: Ledger, now: float) -> Outcome:
+def _attempt(opening: Opening, remains: Remains, ledger: Ledger, frame: Frame, now: float) -> Outcome:
     early = _cut_short(opening, remains, now)
     if early is not None:
         return early
@@ -76,7 +70,7 @@ def _attempt(opening: Opening, remains: Remains, ledger: Ledger, now: float) -> 
         "ok",
         False,
         "",
-        word.summary,
+        word.summary + _thrown_away(remains),
         now,
         start_sha=facts.start_sha,
         base_sha=opening.base_sha,
@@ -84,40 +78,73 @@ def _attempt(opening: Opening, remains: Remains, ledger: Ledger, now: float) -> 
         summary=word.summary,
         policy=facts.policy,
         usage=_usage(remains),
+        artifacts=remains.documents,
     )
-    if word.outcome in ("question", "handoff"):
-        questions = word.questions or (word.summary or word.feedback or f"hand over to {word.handoff_to}?",)
-        detail = (
-            questions[0] if word.outcome == "question" else f"wants to hand over to {word.handoff_to or 'somebody'}"
-        )
-        return base._replace(class_="task", reason="question", detail=detail, questions=questions, candidate="")
-    failure = _failure(remains, ledger)
-    if failure:
-        return base._replace(class_="task", charged=True, reason="failed", detail=failure[0], feedback=failure[1])
+    if _nothing_to_do(remains):
+        return base._replace(detail="nothing to do, said its pre_check")
+    if word.outcome == "question":
+        session = remains.reading.session if remains.reading else ""
+        asked = base._replace(class_="task", reason="question", detail=word.questions[0], questions=word.questions)
+        return asked._replace(candidate="", artifacts=(), session=session)
+    missing = _cannot_hand_over(opening, word, ledger, frame) if word.outcome == "handoff" else None
+    if word.outcome == "handoff" and missing is None:
+        told = f"hands over to {word.handoff_to}" + (f": {word.summary}" if word.summary else "")
+        base = base._replace(candidate=facts.head if facts.commits else "", feedback=word.feedback or told)
+        return base._replace(reason="handoff", next_role=word.handoff_to, detail=told)
+    missing = missing or lack(opening, remains, ledger, frame)
+    if missing:
+        failed = base._replace(class_="task", charged=True, reason="failed", detail=missing.detail, artifacts=())
+        return failed._replace(feedback=missing.feedback)
+    if opening.produces == "verdict":
+        return base._replace(artifacts=tuple(dict.fromkeys((*remains.documents, opening.artifact))))
+    if frame.returns_to:
+        return base._replace(reason="handoff", next_role=frame.returns_to, feedback=word.feedback or word.summary)
     return base
 
 
-def _failure(remains: Remains, ledger: Ledger) -> tuple[str, str] | None:
-    """(sentence, feedback) when a run that ended by itself still failed."""
-    facts, word, exit_ = remains.facts, remains.word, remains.exit
-    failed = exit_.failed if exit_ else None
-    if word.outcome == "failed":
-        text = word.feedback or word.summary or "the agent gave up"
-        return text.splitlines()[0], text
-    if word.outcome in ("accept", "reject"):
-        return f"a {word.outcome} is a reviewer's word, not a worker's", ""
-    if remains.garbled:
-        return f"the result file cannot be read: {remains.garbled}", remains.garbled
-    if failed is not None and failed.name == "commit":
-        return "its work could not be committed", f"Committing your work failed:\n\n{remains.tail}"
-    if facts.orphan:
-        return "its commits have no history in common with the base branch", "Work on top of the base branch."
-    if word.outcome != "done" and (facts.tree == facts.merge_base_tree or facts.head in ledger.refused):
-        denied = remains.reading.detail if remains.reading else ""
-        return "no changes" + (f" ({denied})" if denied else ""), (
-            "Your last attempt ended without a new commit or change, so there was nothing to judge. " + denied
+def _nothing_to_do(remains: Remains) -> bool:
+    failed = remains.exit.failed if remains.exit else None
+    return failed is not None and failed.name == PRE_CHECK
+
+
+def _cannot_hand_over(opening: Opening, word: Result, ledger: Ledger, frame: Frame) -> Lack | None:
+    """Why the work cannot go to the role that it is handed to."""
+    to = word.handoff_to
+    if ledger.handoffs >= frame.limits.handoffs:
+        text = (
+            f"the work was handed over {ledger.handoffs} times already (limits.handoffs): finish it, or ask a question"
         )
-    return None
+        return Lack(text, text)
+    if to in frame.helpers:
+        return None
+    why = "is its own role" if to == opening.role else "is no role that does work and that an agent plays"
+    text = f"it cannot hand over to `{to}`, which {why}; there are: {', '.join(sorted(frame.helpers)) or 'none'}"
+    return Lack(text, text)
+
+
+def _thrown_away(remains: Remains) -> str:
+    """What a role changed that may not write: it does not count, and it is not kept quiet (LESSONS 41)."""
+    changed = remains.facts.changed
+    if not changed:
+        return ""
+    names = ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
+    return f" [what it changed was thrown away: {names}]"
+
+
+def _probe(opening: Opening, remains: Remains, now: float) -> Outcome:
+    """The task's own commands before the work: one must fail, or there is nothing to mend."""
+    early = _cut_short(opening, remains, now)
+    if early is not None:
+        return early
+    failed = remains.exit.failed if remains.exit else None
+    ended = _end(opening, remains, now, "task", "")
+    if failed is None:
+        text = f"nothing to mend: its commands pass on {opening.base} already ({', '.join(opening.checks)})"
+        return ended._replace(detail=text)
+    name = failed.name.removeprefix("check:")
+    if failed.status in NOT_STARTED or failed.ended_by == "missing":
+        return ended._replace(detail=f"{name} cannot run: {_last_line(remains.tail) or _how(failed)}")
+    return ended._replace(class_="ok", reason="", detail=f"fails as it should: {name}: {_how(failed)}")
 
 
 def _cut_short(opening: Opening, remains: Remains, now: float) -> Outcome | None:
@@ -133,7 +160,7 @@ def _cut_short(opening: Opening, remains: Remains, now: float) -> Outcome | None
     if exit_ is None:
         return _end(opening, remains, now, "ours", "runner died")
     failed = exit_.failed
-    if failed is None:
+    if failed is None or (failed.name == PRE_CHECK and failed.status == NOTHING_TO_DO):
         return None
     if failed.status == CONTAINMENT_STATUS:
         detail = f"its worktree is not what it should be: {_last_line(remains.tail)}"
@@ -228,58 +255,65 @@ def _review(opening: Opening, remains: Remains, now: float) -> Outcome:
     early = _cut_short(opening, remains, now)
     if early is not None:
         return early
-    word = remains.word
-    answer = Outcome("gate", "ok", False, "", word.summary, now, candidate=opening.candidate, usage=_usage(remains))
+    word, thrown = remains.word, _thrown_away(remains)
+    answer = Outcome("gate", "ok", False, "", word.summary + thrown, now, candidate=opening.candidate)
+    answer = answer._replace(usage=_usage(remains))
     if word.outcome == "accept":
-        return answer._replace(verdict="accept", feedback=word.feedback, summary=word.summary)
+        remarks = "\n\n".join(part for part in (word.feedback, findings(word)) if part)
+        return answer._replace(verdict="accept", feedback=remarks, summary=word.summary)
     if word.outcome == "reject":
-        findings = "\n".join(f"- {one.file}:{one.line}: {one.severity}: {one.message}" for one in word.findings)
-        feedback = "\n\n".join(part for part in (word.feedback or word.summary, findings) if part)
-        detail = (feedback or "no reason given").splitlines()[0][:300]
+        feedback = "\n\n".join(part for part in (word.feedback or word.summary, findings(word)) if part)
+        detail = (feedback or "no reason given").splitlines()[0][:300] + thrown
         return answer._replace(class_="task", reason="rejected", verdict="reject", detail=detail, feedback=feedback)
     detail = remains.garbled or f"no verdict (outcome {word.outcome or 'missing'})"
     return answer._replace(class_="task", charged=True, reason="failed", detail=f"{opening.gate}: {detail}")
 
 
-def _move_attempt(outcome: Outcome, opening: Opening, ledger: Ledger, limits: Limits) -> Outcome:
-    """The move an attempt's end means: submit, retry, or block at the cap."""
+def _move_attempt(outcome: Outcome, opening: Opening, ledger: Ledger, frame: Frame) -> Outcome:
+    """The move an attempt's end means: submit, advance, retry, or block at the cap."""
     carried = outcome._replace(leaves="claimed")
+    if outcome.class_ == "ok" and outcome.reason == "handoff":
+        return carried._replace(verb="advance", enters="incoming", next_stage=opening.stage)
+    if outcome.class_ == "ok" and frame.next_stage:
+        stands = carried._replace(next_stage=frame.next_stage, next_role=frame.next_role)
+        return stands._replace(verb="advance", enters="incoming", approval=frame.approval)
     if outcome.class_ == "ok":
-        return carried._replace(verb="submit", enters="provisional")
+        # Without commits there is a candidate all the same: what the document, the verdict or the tasks are about.
+        candidate = outcome.candidate or ledger.candidate or opening.base_sha
+        return carried._replace(verb="submit", enters="provisional", candidate=candidate, approval=frame.approval)
     if outcome.reason == "question":
         return carried._replace(verb="block", enters="blocked")
     if outcome.reason == "stopped" and outcome.detail == PARK:
         return carried._replace(verb="block", enters="blocked", reason="parked", detail="stopped by a person")
     failures = ledger.charged.get(opening.role, 0) + 1
-    if outcome.charged and failures >= limits.attempts:
+    if outcome.charged and failures >= frame.limits.attempts:
         detail = f"{failures} attempts failed, the last one: {outcome.detail}"
         return carried._replace(verb="block", enters="blocked", detail=detail)
+    if opening.checks and outcome.class_ == "task":
+        return carried._replace(verb="block", enters="blocked")
     return carried._replace(verb="retry", enters="incoming")
 
 
-def _move_gate(outcome: Outcome, opening: Opening, ledger: Ledger, limits: Limits) -> Outcome:
-    """The move a gate's end means. The checks carry none: their answer is about a tree, and plan decides."""
-    if outcome.verdict == "reject" and opening.gate != "checks":
-        return _refused(outcome, opening.gate, ledger, limits)
+def _move_gate(outcome: Outcome, opening: Opening, ledger: Ledger, frame: Frame) -> Outcome:
+    """The move a gate's end means: none for an answer, because what follows from all of them is decided by plan."""
     if outcome.reason == "stopped" and outcome.detail == PARK:
         parked = outcome._replace(reason="parked", detail="stopped by a person")
         return parked._replace(verb="block", leaves="provisional", enters="blocked")
     failures = ledger.charged.get(opening.role, 0) + 1
-    if outcome.charged and failures >= limits.attempts:
+    if outcome.charged and failures >= frame.limits.attempts and frame.required:
         detail = f"{opening.gate} gave no verdict {failures} times, the last time: {outcome.detail}"
         return outcome._replace(detail=detail, verb="block", leaves="provisional", enters="blocked")
     return outcome
 
 
-def _refused(outcome: Outcome, gate: str, ledger: Ledger, limits: Limits) -> Outcome:
-    """Back with the feedback, or to a person after the last round."""
-    carried = outcome._replace(leaves="provisional")
-    rounds = ledger.rounds + 1
-    if rounds < limits.rounds:
-        return carried._replace(verb="reject", enters="incoming")
-    reason = "conflict" if gate == "merge" else "rejected"
-    detail = f"refused {rounds} times, the last time by {gate}: {outcome.detail}"
-    return carried._replace(verb="block", enters="blocked", reason=reason, detail=detail)
+def findings(word: Result) -> str:
+    """What a reviewer remarked, a line each, with file and line."""
+    return "\n".join(f"- {_spot(one)}{one.severity or 'remark'}: {one.message}" for one in word.findings)
+
+
+def _spot(one: Finding) -> str:
+    place = one.file + (f":{one.line}" if one.line else "")
+    return f"{place}: " if place else ""
 
 
 def _usage(remains: Remains) -> Usage:

@@ -8,43 +8,34 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from octopoid import attempts, durable, lifecycle, process, prompts, store
-from octopoid.adapters import ADAPTERS
+from octopoid import attempts, documents, durable, lifecycle, process, store
 from octopoid.errors import LostRace
-from octopoid.gates import checks_key, role_of
-from octopoid.layout import Layout
-from octopoid.model import Item, Opening, Task
-from octopoid.plans import Base, Projection
-from octopoid.settings import Agent, Check, Config
+from octopoid.gates import artifact_of, checks_key, produces
+from octopoid.model import Item, Opening, Outcome
+from octopoid.plans import Projection, Start, StartProbe, StartReview, TakeBranch
+from octopoid.settings import Check
 from octopoid.states import State
-
-ENVIRONMENT = frozenset(
-    {
-        *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TERM", "TZ", "TMPDIR"),
-        *("XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"),
-        *("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"),
-        *("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL"),
-        *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy"),
-        *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"),
-    }
+from octopoid.steps import (
+    Site,
+    agent_step,
+    built_in,
+    check_out,
+    environment,
+    place_document,
+    pre_check,
+    prepare,
+    restore,
+    set_up,
+    step,
+    task_in,
+    words,
+    write_prompt,
 )
-"""What every step gets of the scheduler's environment, with `LC_*`; the rest only when `env:` names it (DESIGN §5)."""
-
-
-class Site(NamedTuple):
-    """Where and with what attempts are started. `env`: the scheduler's own environment."""
-
-    layout: Layout
-    config: Config
-    env: Mapping[str, str]
-
-    def worktree(self, task: str) -> Path:
-        """The worktree of a task."""
-        return worktrees_folder(self.layout, self.config) / task
+from octopoid.worktrees import apart
 
 
 class Started(NamedTuple):
@@ -55,57 +46,57 @@ class Started(NamedTuple):
     pid: int
 
 
-def worktrees_folder(layout: Layout, config: Config) -> Path:
-    """Where this root's worktrees are: `.octopoid/worktrees`, or what `worktrees: {dir: …}` says."""
-    wanted = config.worktrees.dir
-    return (layout.root / Path(wanted).expanduser()) if wanted else layout.home / "worktrees"
+def start_attempt(site: Site, item: Item, start: Start, reuse: Path | None, now: float) -> Started:
+    """Claim the task and start its agent. Raises LostRace when the file moved meanwhile: nothing is left behind.
 
-
-def start_attempt(
-    site: Site,
-    item: Item,
-    agent: Agent,
-    slot: int,
-    base: Base,
-    reuse: Path | None,
-    now: float,
-) -> Started:
-    """Claim the task and start `agent` on it. Raises LostRace when the file moved meanwhile: nothing is left behind."""
-    task = _task(item)
-    flow = site.config.flows[task.flow]
-    role = role_of(task, flow)
+    `reuse`: an idle worktree that may become the task's.
+    """
+    agent, role = start.agent, start.role
     opening = Opening(
         kind="attempt",
         at=now,
         role=role,
         agent=agent.name,
         adapter=agent.adapter,
-        stage=flow.stages[0].name,
+        stage=start.stage.name,
         attempt=item.ledger.tries.get(role, 0) + 1,
-        base=base.name,
-        base_sha=base.sha or "",
-        slot=slot,
+        base=start.base.name,
+        base_sha=start.base.sha or "",
+        slot=start.slot,
+        produces=produces(role, start.stage, site.config),
+        artifact=artifact_of(role, start.stage, site.config),
+        session=item.ledger.sessions.get(role, ""),
     )
-    begun = attempts.begin(site.layout, item.id, opening, _files(item), locked=True)
+    begun = attempts.begin(site.layout, item.id, opening, _files(site, item), locked=True)
     with _holding(begun):
         lifecycle.claim(site.layout, item.id, begun.number, agent.name, now)
-        steps = _attempt_steps(site, item, agent, opening, begun.path, reuse)
+        steps = _attempt_steps(site, item, start, opening, begun.path, reuse)
         return _start(site, item, opening, begun, steps, agent.env)
 
 
 def _attempt_steps(
-    site: Site, item: Item, agent: Agent, opening: Opening, entry: Path, reuse: Path | None
+    site: Site, item: Item, start: Start, opening: Opening, entry: Path, reuse: Path | None
 ) -> list[dict[str, Any]]:
-    """Make the worktree and prove it, set up, agent, commit what it left."""
-    worktree = site.worktree(item.id)
-    prompt = _prompt(site, item, opening, entry)
+    """Make the worktree and prove it, set up, look whether there is anything to do, agent, then keep what it made.
+
+    What a role that writes left is committed; what any other one changed is thrown away and reported.
+    """
+    agent, worktree = start.agent, site.worktree(item.id)
+    prompt = write_prompt(site, item, opening, entry)
+    writes = opening.produces == "commits"
     # A worktree that is gone begins again where the work was, not where the base is.
-    steps = [_prepare(site, worktree, item.ledger.candidate or opening.base_sha, reuse, entry)]
-    if item.ledger.judged and item.ledger.candidate:
-        steps.append(_check_out(site, worktree, item.ledger.candidate))
-    steps += _setup(site, worktree)
-    steps.append(_agent(site, agent, opening, entry, worktree, prompt))
-    collect = _call(
+    at = item.ledger.candidate or opening.base_sha
+    steps = [prepare(site, worktree, at, reuse, entry)]
+    if item.ledger.judged or not writes:
+        steps.append(check_out(site, worktree, at))
+    steps += set_up(site, worktree)
+    steps += pre_check(site, item.id, agent, worktree)
+    steps.append(agent_step(site, agent, opening, entry, worktree, prompt))
+    if not writes and not start.stage.commit:
+        return [*steps, {**restore(site, worktree, at, entry), "always": True}]
+    if start.stage.commit:
+        steps += place_document(site, worktree, at, entry, opening.artifact, start.stage.commit)
+    collect = built_in(
         "commit",
         "collect",
         root=str(site.layout.root),
@@ -113,7 +104,7 @@ def _attempt_steps(
         base_sha=opening.base_sha,
         facts=str(entry / "facts.json"),
         result=str(entry / "result.json"),
-        message=_task(item).title,
+        message=task_in(item).title,
         commit=True,
         task=item.id,
         attempt=str(opening.attempt),
@@ -134,46 +125,90 @@ def start_checks(site: Site, item: Item, checks: tuple[Check, ...], projection: 
         result_sha=projection.result_sha,
         checks=tuple(check.name for check in checks),
     )
-    begun = attempts.begin(site.layout, item.id, opening, _files(item), locked=True)
+    begun = attempts.begin(site.layout, item.id, opening, _files(site, item), locked=True)
     with _holding(begun):
         worktree = site.worktree(item.id)
         steps = [
-            _prepare(site, worktree, projection.result_sha, None, begun.path),
-            _check_out(site, worktree, projection.result_sha),
-            *_setup(site, worktree),
-            *(_step(f"check:{check.name}", _argv(check.run), str(worktree), check.timeout) for check in checks),
+            prepare(site, worktree, projection.result_sha, None, begun.path),
+            check_out(site, worktree, projection.result_sha),
+            *set_up(site, worktree),
+            *(step(f"check:{check.name}", words(check.run), str(worktree), check.timeout) for check in checks),
         ]
         return _start(site, item, opening, begun, steps, ())
 
 
-def start_review(site: Site, item: Item, agent: Agent, slot: int, base: Base, now: float) -> Started:
-    """Ask a reviewing role about the candidate."""
+def start_probe(site: Site, item: Item, probe: StartProbe, reuse: Path | None, now: float) -> Started:
+    """Claim the task and run its own commands on the base: one of them must fail before the work begins."""
+    opening = Opening(
+        kind="attempt",
+        at=now,
+        stage=probe.stage.name,
+        base=probe.base.name,
+        base_sha=probe.base.sha or "",
+        checks=tuple(check.name for check in probe.checks),
+        produces="document",  # it changes nothing that is kept
+    )
+    begun = attempts.begin(site.layout, item.id, opening, _files(site, item), locked=True)
+    with _holding(begun):
+        lifecycle.claim(site.layout, item.id, begun.number, "checks", now)
+        worktree = site.worktree(item.id)
+        steps = [
+            prepare(site, worktree, opening.base_sha, reuse, begun.path),
+            check_out(site, worktree, opening.base_sha),
+            *set_up(site, worktree),
+            *(step(f"check:{check.name}", words(check.run), str(worktree), check.timeout) for check in probe.checks),
+            {**restore(site, worktree, opening.base_sha, begun.path), "always": True},
+        ]
+        return _start(site, item, opening, begun, steps, ())
+
+
+def take_branch(site: Site, item: Item, take: TakeBranch, now: float) -> None:
+    """Claim the task and submit what is on its project's branch. A kill in between: released, and taken up again."""
+    opening = Opening(
+        kind="attempt",
+        at=now,
+        stage=take.stage.name,
+        base=take.base.name,
+        base_sha=take.base.sha or "",
+        to=take.candidate,
+    )
+    begun = attempts.begin(site.layout, item.id, opening, _files(site, item), locked=True)
+    with _holding(begun):
+        lifecycle.claim(site.layout, item.id, begun.number, take.stage.name, now)
+        detail = f"the branch of the project is at {take.candidate[:12]}"
+        outcome = Outcome("attempt", "ok", False, "", detail, now, base_sha=opening.base_sha, candidate=take.candidate)
+        outcome = outcome._replace(verb="submit", leaves="claimed", enters="provisional")
+        lifecycle.settle(site.layout, item.id, begun.number, outcome, now)
+
+
+def start_review(site: Site, item: Item, review: StartReview, reuse: Path | None, now: float) -> Started:
+    """Ask a reviewing role about the candidate. `reuse`: an idle worktree that may become its own checkout."""
+    agent, base = review.agent, review.base
     opening = Opening(
         kind="gate",
         at=now,
-        role=agent.role,
+        role=review.gate,
         agent=agent.name,
         adapter=agent.adapter,
-        gate=agent.role,
-        attempt=item.ledger.tries.get(agent.role, 0) + 1,
+        gate=review.gate,
+        attempt=item.ledger.tries.get(review.gate, 0) + 1,
         base=base.name,
         base_sha=base.sha or "",
         candidate=item.ledger.candidate,
-        slot=slot,
+        slot=review.slot,
+        produces="verdict",
     )
-    begun = attempts.begin(site.layout, item.id, opening, _files(item), locked=True)
+    begun = attempts.begin(site.layout, item.id, opening, _files(site, item), locked=True)
     with _holding(begun):
-        worktree, candidate = site.worktree(item.id), item.ledger.candidate
-        prompt = _prompt(site, item, opening, begun.path)
-        facts = str(begun.path / "facts.json")
-        root = str(site.layout.root)
-        restore = _call("restore", "restore", root=root, worktree=str(worktree), commit=candidate, facts=facts)
+        candidate = item.ledger.candidate
+        worktree = site.worktree(apart(item.id, review.gate) if review.apart else item.id)
+        prompt = write_prompt(site, item, opening, begun.path)
         steps = [
-            _prepare(site, worktree, candidate, None, begun.path),
-            _check_out(site, worktree, candidate),
-            *_setup(site, worktree),
-            _agent(site, agent, opening, begun.path, worktree, prompt),
-            {**restore, "always": True},
+            prepare(site, worktree, candidate, reuse, begun.path),
+            check_out(site, worktree, candidate),
+            *set_up(site, worktree),
+            agent_step(site, agent, opening, begun.path, worktree, prompt),
+            {**restore(site, worktree, candidate, begun.path), "always": True},
         ]
         return _start(site, item, opening, begun, steps, agent.env)
 
@@ -181,7 +216,7 @@ def start_review(site: Site, item: Item, agent: Agent, slot: int, base: Base, no
 def start_landing(site: Site, item: Item, begun: attempts.Begun, opening: Opening) -> Started:
     """Let a supervisor move the base: the user's hooks run there, and may take their time."""
     with _holding(begun):
-        step = _call(
+        moving = built_in(
             "land",
             "advance",
             root=str(site.layout.root),
@@ -191,18 +226,13 @@ def start_landing(site: Site, item: Item, begun: attempts.Begun, opening: Openin
             lock=str(site.layout.landing_lock(opening.base)),
             task_file=str(site.layout.task_file(State.PROVISIONAL, item.id)),
         )
-        return _start(site, item, opening, begun, [step], ())
+        return _start(site, item, opening, begun, [moving], ())
 
 
-def _task(item: Item) -> Task:
-    if item.task is None:
-        raise LostRace(f"{item.id} is not valid any more")
-    return item.task
-
-
-def _files(item: Item) -> dict[str, bytes]:
-    """A copy of the task as it was when this started: what the agent is told, and evidence later."""
-    return {"task.md": store.read(item.path)}
+def _files(site: Site, item: Item) -> dict[str, bytes]:
+    """The task and the documents as they were when this started: what the agent is told, and evidence later."""
+    given = documents.given(site.layout, item.id, item.ledger.artifacts)
+    return {"task.md": store.read(item.path), **{f"artifacts/{name}": data for name, data in given.items()}}
 
 
 @contextlib.contextmanager
@@ -227,121 +257,5 @@ def _start(
     durable.write(begun.path / "steps.json", json.dumps(record).encode(), sync=False)
     if begun.lock is None:
         raise LostRace(f"{item.id}: its entry is not locked")
-    env = _environment(site, item, opening, begun.path, named)
+    env = environment(site, item, opening, begun.path, named)
     return Started(item.id, opening.attempt, process.start_runner(str(begun.path), env=env, lock_fd=begun.lock))
-
-
-def _prompt(site: Site, item: Item, opening: Opening, entry: Path) -> Path:
-    role = site.config.roles[opening.role]
-    flow = site.config.flows[_task(item).flow]
-    text = prompts.render(
-        role,
-        prompts.Prompt(
-            task=_task(item),
-            stage=opening.stage or opening.gate,
-            attempt=opening.attempt,
-            base=opening.base,
-            base_sha=opening.base_sha,
-            result_file=str(entry / "result.json"),
-            candidate=opening.candidate,
-            artifacts=str(site.layout.artifacts(item.id)),
-            feedback=item.ledger.feedback,
-            checks=site.config.checks if "checks" in flow.gates else (),
-            notes=(item.ledger.summary,) if item.ledger.summary else (),
-        ),
-    )
-    path = entry / "prompt.md"
-    path.write_text(text, encoding="utf-8")
-    return path
-
-
-def _environment(site: Site, item: Item, opening: Opening, entry: Path, named: tuple[str, ...]) -> dict[str, str]:
-    env = {
-        name: value
-        for name, value in site.env.items()
-        if name in ENVIRONMENT or name in named or name.startswith("LC_")
-    }
-    env.update(
-        OCTOPOID_ROOT=str(site.layout.root),
-        OCTOPOID_WAKE=str(site.layout.wake),
-        OCTOPOID_TASK_ID=item.id,
-        OCTOPOID_TASK_FILE=str(entry / "task.md"),
-        OCTOPOID_PROMPT_FILE=str(entry / "prompt.md"),
-        OCTOPOID_RESULT_FILE=str(entry / "result.json"),
-        OCTOPOID_ARTIFACTS=str(site.layout.artifacts(item.id)),
-        OCTOPOID_ROLE=opening.role,
-        OCTOPOID_STAGE=opening.stage or opening.gate,
-        OCTOPOID_ATTEMPT=str(opening.attempt),
-        OCTOPOID_ATTEMPT_DIR=str(entry),
-        OCTOPOID_BASE_SHA=opening.base_sha or opening.onto,
-        OCTOPOID_SLOT=str(max(0, opening.slot)),
-        # A worktree that lost its .git file lies inside the user's checkout: their git must not find that instead.
-        GIT_CEILING_DIRECTORIES=str(worktrees_folder(site.layout, site.config)),
-    )
-    return env
-
-
-def _agent(site: Site, agent: Agent, opening: Opening, entry: Path, worktree: Path, prompt: Path) -> dict[str, Any]:
-    adapter, role = ADAPTERS[agent.adapter], site.config.roles[opening.role]
-    site.layout.artifacts(entry.parent.name).mkdir(exist_ok=True)
-    launch = adapter.launch(agent, role, entry, prompt, site.layout.root)
-    step = _step("agent", list(launch.argv), str(worktree), agent.timeout)
-    env = dict(launch.env)
-    return {**step, "stdin": launch.stdin or str(prompt), "silence": agent.silence, "env": env}
-
-
-def _prepare(site: Site, worktree: Path, base_sha: str, reuse: Path | None, entry: Path) -> dict[str, Any]:
-    return _call(
-        "worktree",
-        "prepare",
-        root=str(site.layout.root),
-        worktree=str(worktree),
-        base_sha=base_sha,
-        reuse=str(reuse) if reuse else "",
-        facts=str(entry / "start.json"),
-        include=(site.layout.root / ".worktreeinclude").exists(),
-        stamp=str(_stamp(site, worktree)),
-    )
-
-
-def _check_out(site: Site, worktree: Path, commit: str) -> dict[str, Any]:
-    return _call("checkout", "check_out", root=str(site.layout.root), worktree=str(worktree), commit=commit)
-
-
-def _setup(site: Site, worktree: Path) -> list[dict[str, Any]]:
-    """The user's setup command, in a worktree that is new or was reused: `prepare` removes the stamp there."""
-    command = site.config.worktrees.setup
-    if not command:
-        return []
-    stamp = _stamp(site, worktree)
-    stamp.parent.mkdir(exist_ok=True)
-    step = _step("setup", _argv(command), str(worktree), site.config.worktrees.setup_timeout)
-    return [{**step, "unless": str(stamp), "stamp": str(stamp)}]
-
-
-def _stamp(site: Site, worktree: Path) -> Path:
-    """The file that says that the setup command ran in this worktree."""
-    return site.layout.run / "setup" / worktree.name
-
-
-def _argv(command: str | tuple[str, ...]) -> list[str]:
-    """A string is run by `sh -c` exactly as the user wrote it."""
-    return ["sh", "-c", command] if isinstance(command, str) else list(command)
-
-
-def _call(name: str, function: str, **arguments: str | bool) -> dict[str, Any]:
-    return {**_step(name, None, "/"), "call": f"octopoid.workspace:{function}", "args": arguments}
-
-
-def _step(name: str, argv: list[str] | None, cwd: str, timeout: float = 0.0) -> dict[str, Any]:
-    return {
-        "name": name,
-        "argv": argv,
-        "call": None,
-        "args": {},
-        "cwd": cwd,
-        "stdin": None,
-        "timeout": timeout,
-        "silence": 0.0,
-        "always": False,
-    }

@@ -32,6 +32,9 @@ _REASONS = {
 }
 
 
+_AWAITING = (State.INCOMING, State.PROVISIONAL)
+"""Where a task is while a stage of it waits for a person's yes."""
+
 Check = Callable[[], None]
 """Called once the landing lock is held, before anything else; raises where the verb must not be done."""
 
@@ -98,8 +101,14 @@ def claim(layout: Layout, task: str, number: int, agent: str, now: float) -> Non
 
 
 def approve(layout: Layout, task: str, ledger: Ledger, text: str, now: float) -> None:
-    """A person's yes about the present candidate. Raises Conflict when there is none that waits for it."""
+    """A person's yes about what a stage left, or about the candidate. Raises Conflict where nothing waits for it."""
     state, _ = _where(layout, task)
+    if ledger.awaiting and state in _AWAITING:
+        begun = attempts.begin(layout, task, Opening("approve", now, by="person", stage=ledger.awaiting, text=text))
+        detail = f"{ledger.awaiting}: {text}" if text else ledger.awaiting
+        _log_plain(layout, now, "approve", task, "", "", "person", begun.number, detail)
+        steer.wake(layout)
+        return
     if state is not State.PROVISIONAL or not ledger.candidate:
         raise Conflict(f"{task} is in {state.value}: there is no candidate to approve", f"octopoid why {task}")
     opening = Opening("approve", now, by="person", gate="human", candidate=ledger.candidate, text=text)
@@ -109,14 +118,30 @@ def approve(layout: Layout, task: str, ledger: Ledger, text: str, now: float) ->
 
 
 def reject(layout: Layout, task: str, base: str, text: str, now: float, check: Check = _no_check) -> None:
-    """A person's no about the present candidate: back to `incoming` with the reason; budgets start anew."""
+    """A person's no about what a stage left, or about the present candidate: it is done again, with the reason.
+
+    Budgets start anew.
+    """
     with landing_lock(layout, base):
         check()
         state, ledger = _where(layout, task)[0], ledger_of(layout, task)
+        if ledger.awaiting and state in _AWAITING:
+            _reject_stage(layout, task, ledger.awaiting, state, text, now)
+            return
         if state is not State.PROVISIONAL or not ledger.candidate:
             raise Conflict(f"{task} is in {state.value}: there is no candidate to reject", f"octopoid why {task}")
         opening = Opening("reject", now, by="person", gate="human", candidate=ledger.candidate, text=text)
         _person_move(layout, task, opening, "reject", state, text, now, feedback=text)
+
+
+def _reject_stage(layout: Layout, task: str, stage: str, state: State, text: str, now: float) -> None:
+    opening = Opening("reject", now, by="person", stage=stage, text=text)
+    if state is State.PROVISIONAL:
+        _person_move(layout, task, opening, "reject", state, text, now, feedback=text)
+        return
+    begun = attempts.begin(layout, task, opening)
+    _log_plain(layout, now, "reject", task, "", "", "person", begun.number, f"{stage}: {text}")
+    steer.wake(layout)
 
 
 def release(layout: Layout, task: str, base: str, text: str, now: float, check: Check = _no_check) -> None:

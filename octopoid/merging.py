@@ -302,3 +302,12 @@ def publish_branch(root: Path, task: str, commit: str) -> str:
             git.run(root, "update-ref", "-m", "octopoid: publish", HEADS + branch, commit, old or "0" * len(commit))
             return branch
     raise UsageError(f"there are a thousand branches octopoid/{task}-…", "remove the old ones")
+
+
+def make_branch(root: Path, name: str, commit: str) -> bool:
+    """Make branch `name` at `commit`. False: it is there already, wherever it is. Raises GitError."""
+    none = "0" * len(sha(commit))
+    made = git.run(root, "update-ref", "-m", "octopoid: begin", HEADS + name, commit, none, ok=(0, 128))
+    if made.status and git.branch_sha(root, name) is None:
+        raise GitError(("update-ref", HEADS + name), made.status, made.err)
+    return made.status == 0

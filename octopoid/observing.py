@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from octopoid import attempts, closing, locks, sections, steer, store
 from octopoid.errors import Invalid
@@ -19,6 +21,13 @@ from octopoid.states import State
 
 MARGIN = 2 * 86400.0
 """Seconds. A folder's time is that of its newest entry; an attempt that began before midnight may end after it."""
+
+
+class Pulse(NamedTuple):
+    """What the kernel says: about each task's own entry, and about each reviewer at work."""
+
+    live: Mapping[str, Live]
+    panel: Mapping[tuple[str, int], Live]
 
 
 class Surveyor:
@@ -44,13 +53,14 @@ class Surveyor:
             usd_today = self._spent_today(config, now)
         except Invalid as error:
             closed = closed or error.message
-        live = self.pulse(look)
+        live, panel = self.pulse(look)
         pauses = steer.pauses(self.layout)
         bases = self._projector.bases(look.items, config)
         return Snapshot(
             items=look.items,
             ids=look.ids,
             live=live,
+            panel=panel,
             projections=self._projector.project(look.items, config, bases, pauses, now) if self._project else {},
             trouble=self._projector.trouble,
             bases=bases,
@@ -60,7 +70,7 @@ class Surveyor:
             strays=self._strays(look),
             occupied={item.id: taken for item in look.items if (taken := self._occupied(item))},
             landing_retry={task: until for task, until in landing_retry.items() if until > now},
-            slots=_slots(look, live),
+            slots=_slots(look, live, panel),
             usd_today=usd_today,
             closed=closed,
         )
@@ -70,13 +80,16 @@ class Surveyor:
         held = locks.is_held(self.layout.entry(task, entry.number) / "lock")
         return closing.liveness(self.layout, task, entry, held)
 
-    def pulse(self, look: Look) -> dict[str, Live]:
+    def pulse(self, look: Look) -> Pulse:
         """What the kernel says about everything open: a supervisor that was killed tells nobody."""
-        return {item.id: self.live(item.id, item.ledger.open) for item in look.items if item.ledger.open is not None}
+        live = {item.id: self.live(item.id, item.ledger.open) for item in look.items if item.ledger.open is not None}
+        reviews = ((item.id, entry) for item in look.items for entry in item.ledger.reviews)
+        return Pulse(live, {(task, entry.number): self.live(task, entry) for task, entry in reviews})
 
     def running(self, look: Look) -> list[tuple[str, Entry]]:
         """The open entries in which somebody is at work."""
         entries = [(item.id, item.ledger.open) for item in look.items if item.ledger.open is not None]
+        entries += [(item.id, entry) for item in look.items for entry in item.ledger.reviews]
         return [(task, entry) for task, entry in entries if self.live(task, entry).held]
 
     def spent(self, usd: float) -> None:
@@ -101,7 +114,11 @@ class Surveyor:
         if not flagged:
             return ()
         active = {item.id for item in look.items}
-        return tuple(task for task in flagged if task not in active and self.observer.ledger(task).open is not None)
+        return tuple(task for task in flagged if task not in active and self._is_open(task))
+
+    def _is_open(self, task: str) -> bool:
+        ledger = self.observer.ledger(task)
+        return ledger.open is not None or bool(ledger.reviews)
 
     def _spent_today(self, config: Config, now: float) -> float:
         """Dollars of attempts that ended since midnight (local time). Read from the entries once a day, then kept.
@@ -138,6 +155,8 @@ def _answered(item: Item, now: float) -> bool:
         return False
 
 
-def _slots(look: Look, live: dict[str, Live]) -> frozenset[int]:
+def _slots(look: Look, live: Mapping[str, Live], panel: Mapping[tuple[str, int], Live]) -> frozenset[int]:
     entries = [item.ledger.open for item in look.items if item.ledger.open and live[item.id].held]
+    reviews = [(item.id, entry) for item in look.items for entry in item.ledger.reviews]
+    entries += [entry for task, entry in reviews if panel[task, entry.number].held]
     return frozenset(entry.opening.slot for entry in entries if entry.opening.slot >= 0)

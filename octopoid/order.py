@@ -23,10 +23,14 @@ def train(items: Iterable[Item], config: Config) -> dict[str, list[Item]]:
     the user's checkout is not among them: it holds up nobody.
     """
     lines: dict[str, list[Item]] = {}
-    for item in sorted(items, key=landing_first):
+    found = sorted(items, key=landing_first)
+    active = {item.id for item in found}
+    for item in found:
         flow = judged_flow(item, config)
         landing = item.ledger.open is not None and item.ledger.open.opening.kind == "landing"
-        if flow is not None and not landing and set(gates.open_gates(item, flow, config)) <= {"checks"}:
+        if flow is None or landing or item.ledger.awaiting or gates.unfinished(item.ledger, active):
+            continue
+        if set(gates.open_gates(item, flow, config)) <= {"checks"}:
             lines.setdefault(gates.base_of(item, config), []).append(item)
     return {
         base: sorted(line, key=lambda item: item.ledger.rechecks < RECHECKS)[:AHEAD] for base, line in lines.items()
@@ -34,10 +38,12 @@ def train(items: Iterable[Item], config: Config) -> dict[str, list[Item]]:
 
 
 def needs_first_checks(item: Item, config: Config) -> bool:
-    """The task's turn is not near, but its first gate is the checks: they run on the base as it is now."""
+    """The task's turn is not near, but the checks are asked now: they run on the base as it is."""
     flow = judged_flow(item, config)
-    waiting = gates.open_gates(item, flow, config) if flow else ()
-    return len(waiting) > 1 and waiting[0] == "checks"
+    if flow is None or item.ledger.awaiting:
+        return False
+    now = {gate.name for gate in gates.open_group(item, flow, config)}
+    return "checks" in now and len(gates.open_gates(item, flow, config)) > 1
 
 
 def judged_flow(item: Item, config: Config) -> Flow | None:

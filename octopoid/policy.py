@@ -8,25 +8,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from octopoid import gates
-from octopoid.fold import candidate_verdict, checks_failed_once
+from octopoid.fold import candidate_verdict
+from octopoid.gating import DEATHS, base_now, given_up, provisional, stopped
 from octopoid.guards import (
     Load,
     Scene,
-    backed_off,
-    based,
     before_claim,
     before_review,
     first_stop,
     free_agent,
     free_slot,
     load_of,
-    not_paused,
 )
-from octopoid.model import Item
+from octopoid.model import Entry, Item
 from octopoid.order import fair, judged_flow, landing_first
 from octopoid.plans import (
     Action,
-    Base,
     Block,
     Close,
     Decision,
@@ -36,21 +33,22 @@ from octopoid.plans import (
     Guard,
     Heal,
     Land,
+    MakeBase,
     NoteMove,
     Plan,
     Refuse,
     Release,
     Snapshot,
+    Spawn,
     Start,
     StartChecks,
+    StartProbe,
     StartReview,
+    TakeBranch,
 )
 from octopoid.ready import dead_dependency, settled_at
-from octopoid.settings import Config, Flow
+from octopoid.settings import Config, Flow, Stage
 from octopoid.states import State
-
-DEATHS = 5
-"""Attempts in a row that died without an exit record before a person is asked (DESIGN §5)."""
 
 
 def plan(snapshot: Snapshot, config: Config, now: float) -> Plan:
@@ -77,8 +75,13 @@ def decide(item: Item, scene: Scene) -> Decision:
         return healing
     if item.ledger.trouble:
         return Decision(waits="evidence", text=item.ledger.trouble, command="octopoid doctor")
+    if item.ledger.spawn and not item.ledger.awaiting:
+        return Decision(Spawn(item.id, item.ledger.spawn[0]))
+    reviewing = _reviewing(item, scene.snapshot)
+    if reviewing:
+        return reviewing
     running = _running(item, scene.snapshot, scene.config)
-    if running:
+    if running and not (running.action is None and _checked(item)):
         return running
     return _FOLDERS[item.state](item, scene)
 
@@ -94,8 +97,10 @@ def explain(item: Item, scene: Scene) -> tuple[Guard, ...]:
         return tuple(before_claim(item, scene))
     flow = judged_flow(item, scene.config)
     waiting = gates.open_gates(item, flow, scene.config) if flow else ()
-    answered = [] if flow is None else [gate for gate in gates.gates_of(item, flow) if gate not in waiting]
-    passed = [Guard(f"gate {gate}", True, "said yes") for gate in answered]
+    passed = [] if flow is None else [_answered(gate, item) for gate in _passed(item, flow, waiting)]
+    if item.ledger.awaiting and flow is not None:
+        command = f"octopoid approve {item.id}"
+        return (*passed, Guard(f"stage {item.ledger.awaiting}", False, "waits for your yes or no", command))
     opened = item.ledger.open
     if opened is not None and opened.waits:
         passed.append(Guard("checkout", False, opened.waits.splitlines()[0], "git status"))
@@ -108,6 +113,19 @@ def explain(item: Item, scene: Scene) -> tuple[Guard, ...]:
     return (*passed, *before_review(waiting[0], item, scene), asked)
 
 
+def _passed(item: Item, flow: Flow, waiting: tuple[str, ...]) -> list[str]:
+    return [gate.name for group in gates.groups_of(item, flow) for gate in group if gate.name not in waiting]
+
+
+def _answered(gate: str, item: Item) -> Guard:
+    """What a gate said that is passed: an advisory one may have said no."""
+    verdict = candidate_verdict(item.ledger, gate)
+    if verdict is not None and not verdict.yes:
+        return Guard(f"gate {gate}", True, "said no; it is advisory")
+    unasked = verdict is None and gate != "checks"
+    return Guard(f"gate {gate}", True, "gave no answer; it is advisory" if unasked else "said yes")
+
+
 def name_of(action: Action) -> str:
     """The action in a word, for people."""
     return _NAMES[type(action)]
@@ -115,18 +133,12 @@ def name_of(action: Action) -> str:
 
 def _after(load: Load, action: Action | None) -> Load:
     if isinstance(action, Start):
-        return load.with_agent(action.agent.name, action.slot)
+        return load.with_agent(action.agent.name, action.role, action.slot).with_claim()
     if isinstance(action, StartReview):
-        return load.with_agent(action.agent.name, action.slot)
+        return load.with_agent(action.agent.name, action.gate, action.slot)
+    if isinstance(action, StartProbe):
+        return load.with_checks().with_claim()
     return load.with_checks() if isinstance(action, StartChecks) else load
-
-
-def _stopped(guard: Guard) -> Decision:
-    return Decision(waits=guard.name, text=guard.text, command=guard.command, until=guard.until)
-
-
-def _turn(text: str) -> Decision:
-    return Decision(waits="turn", text=text)
 
 
 def _heal(item: Item) -> Decision | None:
@@ -141,6 +153,26 @@ def _heal(item: Item) -> Decision | None:
     if item.state is State.PROVISIONAL and not ledger.candidate:
         return Decision(GiveBack(item.id, item.state, "moved into provisional by hand without a candidate"))
     return Decision(NoteMove(item.id, ledger.expected, item.state))
+
+
+def _reviewing(item: Item, snapshot: Snapshot) -> Decision | None:
+    """A reviewer that has ended, or that is not wanted any more."""
+    for entry in item.ledger.reviews:
+        live = snapshot.panel.get((item.id, entry.number))
+        wanted = item.state is State.PROVISIONAL and entry.opening.candidate == item.ledger.candidate
+        if live is None or not live.held:
+            return Decision(Close(item.id, entry=entry.number))
+        if not live.runner:
+            return Decision(End(item.id, "its supervisor is gone", gently=False, entry=entry.number))
+        if live.stopping or not wanted:  # asked again and again: a signal may have come before its runner could hear
+            return Decision(End(item.id, f"its task is in {item.state.value}", entry=entry.number))
+    return None
+
+
+def _checked(item: Item) -> bool:
+    """The checks are at work: whoever is to be asked at the same time may be."""
+    entry: Entry | None = item.ledger.open
+    return item.state is State.PROVISIONAL and entry is not None and entry.opening.gate == "checks"
 
 
 def _running(item: Item, snapshot: Snapshot, config: Config) -> Decision | None:
@@ -194,144 +226,16 @@ def _blocked(item: Item, scene: Scene) -> Decision:
     return Decision(waits="person", text=f"{reason}: {detail}", command=command)
 
 
-def _provisional(item: Item, scene: Scene) -> Decision:
-    if item.problem or item.task is None:
-        return Decision(waits="invalid", text=str(item.problem), command=f"octopoid edit {item.id}")
-    if not item.ledger.candidate:
-        return Decision(GiveBack(item.id, item.state, "in provisional without a candidate"))
-    flow = gates.flow_of(item.task, scene.config)
-    if flow is None:
-        return Decision(waits="flow", text=f"there is no flow {item.task.flow}", command=f"octopoid edit {item.id}")
-    if item.ledger.deaths >= DEATHS:
-        return Decision(_given_up(item))
-    base = based(item, scene)
-    if not base.ok:
-        return _stopped(base)
-    for gate in gates.gates_of(item, flow):
-        decision = _gate(gate, item, flow, scene)
-        if decision is not None:
-            return decision
-    return _land(item, flow, scene)
-
-
-def _given_up(item: Item) -> Block:
-    detail = f"{item.ledger.deaths} runs in a row ended without an answer, the last one: {item.ledger.detail}"
-    return Block(item.id, item.state, "failed", detail)
-
-
-def _gate(gate: str, item: Item, flow: Flow, scene: Scene) -> Decision | None:
-    """None: this gate said yes (the checks: once, on some tree)."""
-    if gate == "checks":
-        asked = gate in gates.open_gates(item, flow, scene.config) and not _verified(item, flow, scene)
-        return _checks(item, flow, scene) if asked else None
-    verdict = candidate_verdict(item.ledger, gate)
-    if verdict is not None and verdict.yes:
-        return None
-    if verdict is not None:
-        return Decision(Refuse(item.id, gate, f"{gate} refused this candidate before", verdict.feedback))
-    if gate == "human":
-        command = f"octopoid approve {item.id}"
-        return Decision(waits="human", text="waits for your yes or no; octopoid diff shows the work", command=command)
-    return _review(gate, item, scene)
-
-
-def _review(gate: str, item: Item, scene: Scene) -> Decision:
-    stop = first_stop(before_review(gate, item, scene))
-    if stop:
-        return _stopped(stop)
-    agent = free_agent(gate, scene)
-    if agent is None:
-        return Decision(waits="no agent", text=f"no {gate} is free")
-    return Decision(StartReview(item.id, gate, agent, free_slot(scene.load), _base(item, scene)))
-
-
-def _verified(item: Item, flow: Flow, scene: Scene) -> bool:
-    """The checks said yes about exactly the projected tree, whichever candidate it came from."""
-    projection = scene.snapshot.projections.get(item.id)
-    if projection is None or projection.conflicts:
-        return False
-    verdict = gates.exact_verdict(item, gates.checks_for(item, flow, scene.config), projection)
-    return verdict is not None and verdict.yes
-
-
-def _checks(item: Item, flow: Flow, scene: Scene) -> Decision:
-    """Have the checks say something about exactly the projected tree, or act on what they said."""
-    projection = scene.snapshot.projections.get(item.id)
-    if projection is None:
-        return _unprojected(item, scene)
-    if projection.conflicts:
-        return _turn("waits for the task that lands before it") if projection.ahead else _conflict(item, scene)
-    checks = gates.checks_for(item, flow, scene.config)
-    verdict = gates.exact_verdict(item, checks, projection)
-    if projection.ahead and checks_failed_once(item.ledger, gates.checks_key(checks)):
-        return _turn("its checks failed on a tree that may not land; waits for the task that lands before it")
-    if verdict is not None:
-        detail = "the checks failed on exactly this tree"
-        return Decision(Refuse(item.id, "checks", detail, verdict.feedback, projection.tree))
-    stop = first_stop((not_paused(item, scene), backed_off(item, scene)))
-    if stop:
-        return _stopped(stop)
-    if scene.load.checks >= scene.config.max_checks:
-        return Decision(waits="checks full", text=f"{scene.load.checks} runs of checks are at work (max_checks)")
-    return Decision(StartChecks(item.id, checks, projection))
-
-
-def _unprojected(item: Item, scene: Scene) -> Decision:
-    trouble = scene.snapshot.trouble.get(item.id)
-    if trouble:
-        return Decision(waits="git", text=trouble, command="octopoid doctor")
-    return _turn("waits for its turn to land")
-
-
-def _conflict(item: Item, scene: Scene) -> Decision:
-    projection = scene.snapshot.projections[item.id]
-    files = ", ".join(projection.conflicts[:5]) + (" …" if len(projection.conflicts) > 5 else "")
-    feedback = (
-        f"Your work conflicts with what landed on the base branch meanwhile, in: {files}. Your commits are kept.\n"
-        f"Merge commit {projection.onto} into your work, keep the intent of both sides, and commit.\n\n"
-        f"{projection.detail}"
-    )
-    return Decision(Refuse(item.id, "merge", f"conflicts with the base branch in {files}", feedback))
-
-
-def _land(item: Item, flow: Flow, scene: Scene) -> Decision:
-    """Every gate but the checks on the exact tree said yes."""
-    projection = scene.snapshot.projections.get(item.id)
-    if projection is None:
-        return _unprojected(item, scene)
-    checks = gates.checks_for(item, flow, scene.config)
-    if projection.conflicts:
-        return _checks(item, flow, scene)
-    if checks and not _verified(item, flow, scene):
-        return _checks(item, flow, scene)
-    if projection.ahead:
-        return _turn("verified; waits for the task that lands before it")
-    if projection.empty:
-        return Decision(Finish(item.id, "every gate said yes; the base branch has all of it already"))
-    if flow.land == "none":
-        detail = f"every gate said yes; the work is at branch octopoid/{item.id}"
-        return Decision(Finish(item.id, detail, publish=item.ledger.candidate))
-    base = _base(item, scene)
-    if base.waits:
-        return Decision(waits="checkout", text=base.waits, command="git status")
-    return Decision(Land(item.id, base.name, projection))
-
-
-def _base(item: Item, scene: Scene) -> Base:
-    name = gates.base_of(item, scene.config)
-    return scene.snapshot.bases.get(name, Base(name, None))
-
-
 def _incoming(item: Item, scene: Scene) -> Decision:
     """The guards before a claim, cheapest first; the claim comes last (DESIGN §7)."""
     config = scene.config
     if item.task and not item.problem and (dead := dead_dependency(item.task, scene.snapshot.ids)):
         return Decision(Block(item.id, item.state, "dependency", f"{dead} was cancelled, so it will never be done"))
     if item.ledger.deaths >= DEATHS:
-        return Decision(_given_up(item))
+        return Decision(given_up(item))
     stop = first_stop(before_claim(item, scene))
     if stop:
-        return _stopped(stop)
+        return (_no_base(item, scene) if stop.name == "no base" else None) or stopped(stop)
     flow = gates.flow_of(item.task, config) if item.task else None
     if item.task is None or flow is None:
         return Decision(waits="invalid", text="the file cannot be read")
@@ -339,16 +243,54 @@ def _incoming(item: Item, scene: Scene) -> Decision:
     if limit and spent is not None and spent >= limit:
         detail = f"${spent:.2f} of ${limit:.2f} are spent (usd_per_task)"
         return Decision(Block(item.id, item.state, "budget", detail))
-    agent = free_agent(gates.role_of(item.task, flow), scene)
+    stage = gates.stage_of(item.ledger, flow)
+    if stage.run:
+        return _RUNS[stage.run](item, stage, scene)
+    role = gates.role_of(item, stage, flow, config)
+    agent = free_agent(role, scene)
     if agent is None:
         return Decision(waits="no agent", text="no agent is free")
-    return Decision(Start(item.id, agent, free_slot(scene.load), _base(item, scene)))
+    return Decision(Start(item.id, agent, free_slot(scene.load), base_now(item, scene), stage, role))
+
+
+def _no_base(item: Item, scene: Scene) -> Decision | None:
+    """The first task of a project makes its branch."""
+    name, task = gates.base_of(item, scene.config), item.task
+    begins = scene.snapshot.bases.get(gates.root_base(task, scene.config))
+    if task is None or name != f"{gates.PROJECT}{task.project}" or begins is None or begins.sha is None:
+        return None
+    return Decision(MakeBase(item.id, name, begins.sha))
+
+
+def _probe(item: Item, stage: Stage, scene: Scene) -> Decision:
+    """The task's own commands run on the base, where they must fail."""
+    checks = gates.commands_of(item.task, ()) if item.task else ()
+    if not checks:
+        detail = "its flow begins with a command that fails, and the task has none: write `- [ ] text :: command`"
+        return Decision(Block(item.id, item.state, "failed", detail))
+    if scene.load.checks >= scene.config.max_checks:
+        return Decision(waits="checks full", text=f"{scene.load.checks} runs of checks are at work (max_checks)")
+    return Decision(StartProbe(item.id, stage, checks, base_now(item, scene)))
+
+
+def _take_branch(item: Item, stage: Stage, scene: Scene) -> Decision:
+    """What the tasks of a project left on its branch."""
+    name = f"{gates.PROJECT}{item.task.project if item.task else ''}"
+    branch = scene.snapshot.bases.get(name)
+    if branch is None or branch.sha is None:
+        detail = f"there is no branch {name}: no task of the project has begun"
+        return Decision(Block(item.id, item.state, "failed", detail))
+    return Decision(TakeBranch(item.id, stage, base_now(item, scene), branch.sha))
+
+
+_RUNS: Mapping[str, Callable[[Item, Stage, Scene], Decision]] = {gates.REPRODUCE: _probe, gates.BRANCH: _take_branch}
+"""What a stage without an agent does."""
 
 
 _FOLDERS: Mapping[State, Callable[[Item, Scene], Decision]] = {
     State.INCOMING: _incoming,
     State.CLAIMED: _claimed,
-    State.PROVISIONAL: _provisional,
+    State.PROVISIONAL: provisional,
     State.BLOCKED: _blocked,
 }
 
@@ -356,6 +298,7 @@ _ORDER: Mapping[type, int] = {
     Heal: 0,
     NoteMove: 0,
     GiveBack: 0,
+    Spawn: 0,
     Close: 1,
     End: 2,
     Refuse: 3,
@@ -365,6 +308,9 @@ _ORDER: Mapping[type, int] = {
     StartReview: 5,
     Block: 6,
     Release: 6,
+    MakeBase: 6,
+    TakeBranch: 7,
+    StartProbe: 7,
     Start: 7,
 }
 """The order of a tick: heal, close, stop, land, gates, release, start (DESIGN §7)."""
@@ -382,5 +328,9 @@ _NAMES: Mapping[type, str] = {
     StartReview: "start its reviewer",
     Block: "block it",
     Release: "take up the answers",
+    MakeBase: "make the branch of its project",
+    TakeBranch: "take up the branch of the project",
+    StartProbe: "run its own commands, which must fail before the work",
     Start: "start an agent on it",
+    Spawn: "make the tasks that it asks for",
 }

@@ -21,14 +21,14 @@ class Projector:
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
-        self._known: dict[tuple[str, str, str], Projection] = {}
+        self._known: dict[tuple[str, str, str, str], Projection] = {}
         self._trees: dict[str, str] = {}
         self.trouble: dict[str, str] = {}
         """Tasks whose result git could not compute at the last look, with what it said."""
 
     def bases(self, items: Sequence[Item], config: Config) -> dict[str, Base]:
         """The base branches that tasks name, where they are, and whether landing on them must wait."""
-        names = {gates.base_of(item, config) for item in items if item.task} | {config.base}
+        names = {name for item in items if item.task for name in _branches(item, config)} | {config.base}
         judged = {base for base, line in train(items, config).items() if line}
         return {name: self._base(name, name in judged) for name in names if name}
 
@@ -92,12 +92,11 @@ class Projector:
         """None where git cannot say: one task's trouble stays its own (invariant 11)."""
         flow = gates.flow_of(item.task, config) if item.task else None
         mode = flow.land if flow else "none"
-        key = (onto, item.ledger.candidate, mode)
+        key = (item.id, onto, item.ledger.candidate, mode)
         known = self._known.get(key)
         if known is None:
-            role = gates.role_of(item.task, flow) if item.task and flow else ""
             try:
-                known = self._compute(item, onto, mode, role, now)
+                known = self._compute(item, onto, mode, now)
             except OctopoidError as error:
                 self.trouble[item.id] = error.message
                 return None
@@ -106,12 +105,12 @@ class Projector:
             self._known[key] = known
         return known
 
-    def _compute(self, item: Item, onto: str, mode: str, role: str, now: float) -> Projection:
-        proposal = self._proposal(item, onto, mode, role, now)
+    def _compute(self, item: Item, onto: str, mode: str, now: float) -> Projection:
+        proposal = self._proposal(item, onto, mode, now)
         if proposal.conflicts and mode == "rebase":
             # The candidate merged the base, as the conflict's feedback asks. Its commits do not apply one by one, the
             # whole does: it lands as one commit.
-            whole = self._proposal(item, onto, "squash", role, now)
+            whole = self._proposal(item, onto, "squash", now)
             proposal = proposal if whole.conflicts else whole
         if proposal.conflicts:
             return Projection(onto, "", "", proposal.conflicts, proposal.detail)
@@ -119,7 +118,8 @@ class Projector:
         self._trees[proposal.result_sha] = proposal.tree
         return Projection(onto, proposal.tree, proposal.result_sha, (), proposal.detail, empty=empty)
 
-    def _proposal(self, item: Item, onto: str, mode: str, role: str, now: float) -> merging.Proposal:
+    def _proposal(self, item: Item, onto: str, mode: str, now: float) -> merging.Proposal:
+        tries = item.ledger.tries.get(item.ledger.work_role, 1)
         return merging.propose(
             self.layout.root,
             onto=onto,
@@ -127,7 +127,7 @@ class Projector:
             mode=mode,
             title=item.task.title if item.task else item.id,
             body=item.ledger.summary,
-            trailers=(("Octopoid-Task", item.id), ("Octopoid-Attempt", str(item.ledger.tries.get(role, 1)))),
+            trailers=(("Octopoid-Task", item.id), ("Octopoid-Attempt", str(tries))),
             now=now,
         )
 
@@ -137,3 +137,10 @@ class Projector:
                 self._trees.clear()
             self._trees[commit] = git.tree_of(self.layout.root, commit)
         return self._trees[commit]
+
+
+def _branches(item: Item, config: Config) -> set[str]:
+    """Every branch that a decision about the task may ask for."""
+    project = item.task.project if item.task else None
+    own = {f"{gates.PROJECT}{project}"} if project else set()
+    return {gates.base_of(item, config), gates.root_base(item.task, config)} | own

@@ -24,3 +24,11 @@ def waiting_on(task: Task, ids: Mapping[str, State]) -> tuple[str, ...]:
 def dead_dependency(task: Task, ids: Mapping[str, State]) -> str:
     """A dependency that was cancelled, so that it will never be met, or ""."""
     return next((one for one in task.depends_on if ids.get(one) is State.CANCELLED), "")
+
+
+def approval_text(item: Item) -> str:
+    """What a person is asked to say yes to."""
+    ledger = item.ledger
+    made = [name for name, number in ledger.artifacts.items() if number == max(ledger.artifacts.values())]
+    what = f" ({', '.join(made)})" if made else f" ({len(ledger.children)} subtasks)" if ledger.children else ""
+    return f"waits for your yes or no about: {ledger.awaiting}{what}"

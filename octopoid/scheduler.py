@@ -12,9 +12,11 @@ from octopoid.guards import Scene, load_of
 from octopoid.housekeeping import Housekeeper
 from octopoid.layout import Layout
 from octopoid.look import Look, Observer, time_of
-from octopoid.observing import Surveyor
-from octopoid.plans import Action, Close, Guard, Live, Plan, Start, StartReview
+from octopoid.observing import Pulse, Surveyor
+from octopoid.plans import Action, Close, Guard, Plan, Start, StartReview
 from octopoid.policyfile import Policy
+from octopoid.settings import Config
+from octopoid.standingwork import Standing
 
 PASSES = 100
 """Plan and apply are repeated while something is due; a bug must not make that an endless loop."""
@@ -32,7 +34,7 @@ class Tick(NamedTuple):
     acted: int
     until: float
     stamps: tuple[int, ...]
-    live: Mapping[str, Live]
+    live: Pulse
 
 
 class Explanation(NamedTuple):
@@ -56,12 +58,14 @@ class Scheduler:
         self.surveyor = Surveyor(layout, self.observer)
         self.hands = Hands(layout, env, self.observer, self.surveyor, say)
         self.housekeeper = Housekeeper(layout, self.observer, say)
+        self.standing = Standing(layout, say)
 
     def tick(self, now: Callable[[], float] = time.time) -> Tick:
         """Do everything that is due, until nothing is. Raises Invalid when there is no policy to work with."""
         hands, acted = self.hands, 0
         hands.children -= process.reap(hands.children)
         config = self.policy.current()
+        standing = self._standing_work(config, now())
         for _ in range(PASSES):
             stamps = self.stamps()
             look = self.observer.look()
@@ -76,13 +80,21 @@ class Scheduler:
         self.housekeeper.tidy(look, now())
         hands.children |= self.housekeeper.notify(plan, config, self.env)
         durable.write(self.layout.last_tick, clock.iso(now()).encode() + b"\n", sync=False)
-        times = [one for one in (policy.next_time(plan), hands.wait_until(now())) if one]
-        return Tick(plan, look, acted, min(times, default=0.0), stamps, snapshot.live)
+        times = [one for one in (policy.next_time(plan), hands.wait_until(now()), standing) if one]
+        return Tick(plan, look, acted, min(times, default=0.0), stamps, Pulse(snapshot.live, snapshot.panel))
+
+    def _standing_work(self, config: Config, now: float) -> float:
+        """Make the tasks whose time has come; when the next one will (0: never)."""
+        if self.closed:
+            return 0.0
+        look = self.observer.look() if config.schedule else Look((), (), {})
+        return self.standing.tick(config, look, now)
 
     def stamps(self) -> tuple[int, ...]:
         """Times of change (ns) of everything whose change is worth a tick; taken in some 30 µs."""
         layout = self.layout
-        paths = (layout.wake, layout.stop_request, layout.pause, layout.agents_yaml, layout.roles, layout.breakers)
+        policy_files = (layout.agents_yaml, layout.roles, layout.flows, layout.claude_agents)
+        paths = (layout.wake, layout.stop_request, layout.pause, layout.breakers, *policy_files)
         return (*self.observer.stamps(), *(time_of(path) for path in paths))
 
     def end_all(self, why: str) -> int:

@@ -123,11 +123,11 @@ def durable_names(folder: Path) -> list[str]:
         return []
 
 
-def add(layout: Layout, task: str, data: bytes, mtime: float | None = None) -> Path:
-    """A new task file in `incoming`, durable when this returns. Raises Conflict when the id is taken anywhere."""
+def add(layout: Layout, task: str, data: bytes, mtime: float | None = None, state: State = State.INCOMING) -> Path:
+    """A new task file in `state`, durable when this returns. Raises Conflict when the id is taken anywhere."""
     if find(layout, task) is not None:
         raise Conflict(f"there is a task {task} already")
-    path = layout.task_file(State.INCOMING, task)
+    path = layout.task_file(state, task)
     temporary = path.with_name(f".tmp-{os.urandom(6).hex()}")
     try:
         with temporary.open("xb") as file:

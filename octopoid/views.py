@@ -5,13 +5,13 @@ Pure: a look, the pauses and the time come in as arguments. The names of the fie
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from octopoid import clock
 from octopoid.look import Look
 from octopoid.model import Breaker, Entry, Item, Pauses, Problem, Task
-from octopoid.ready import settled_at, waiting_on
+from octopoid.ready import approval_text, settled_at, waiting_on
 from octopoid.states import SATISFYING, State
 
 ROLE, STAGE = "implementer", "implement"
@@ -28,10 +28,6 @@ STATE_NAMES: Mapping[State, str] = {
 }
 
 REASONS = ("question", "failed", "rejected", "conflict", "budget", "dependency", "parked")
-_COMMANDS = {
-    "question": "octopoid answer {id} -m TEXT",
-    "dependency": "octopoid edit {id}",
-}
 
 
 class TaskView(NamedTuple):
@@ -59,6 +55,10 @@ class TaskView(NamedTuple):
     candidate: str | None
     landed_commit: str | None
     usd: float | None
+    project: str | None
+    parent: str | None
+    children: tuple[str, ...]
+    artifacts: tuple[str, ...]
 
 
 class ProblemView(NamedTuple):
@@ -72,13 +72,17 @@ class ProblemView(NamedTuple):
 
 
 class NeedView(NamedTuple):
-    """Something that does not go on without a person, and the command that changes it."""
+    """Something that does not go on without a person, and the command that changes it.
+
+    `blocks`: how many other tasks wait for this one, directly or behind others.
+    """
 
     task: str | None
     reason: str
     detail: str
     command: str
     since: str | None
+    blocks: int = 0
 
 
 class RunView(NamedTuple):
@@ -141,12 +145,14 @@ class StatusView(NamedTuple):
 class Waits(NamedTuple):
     """What only the policy can tell: who waits for a person's yes or no; whose landing waits for the user's checkout.
 
-    `held`: why, by id. `over`: whose run has ended, and nobody has taken in yet what it did.
+    `held`: why, by id. `over`: whose run has ended, and nobody has taken in yet what it did. `first`: of flows that
+    tasks name, the first stage and its role.
     """
 
     human: frozenset[str] = frozenset()
     held: Mapping[str, str] = {}
     over: frozenset[str] = frozenset()
+    first: Mapping[str, tuple[str, str]] = {}
 
 
 class Signs(NamedTuple):
@@ -181,7 +187,7 @@ def task(
     """`item` as it is shown. `base`: the branch of the policy, "" where nobody asked for it (text shows none)."""
     ledger, what = item.ledger, item.task
     reason, detail = why(item, look, now, pauses, waits)
-    role = current_role(item)
+    role = current_role(item, waits)
     return TaskView(
         id=item.id,
         title=what.title if what else item.id,
@@ -189,7 +195,7 @@ def task(
         path=str(item.path),
         role=role if what else None,
         flow=what.flow if what else None,
-        stage=(ledger.open.opening.stage if ledger.open else "") or STAGE if what else None,
+        stage=current_stage(item, waits) if what else None,
         priority=f"P{what.priority}" if what else None,
         labels=what.labels if what else (),
         depends_on=what.depends_on if what else (),
@@ -200,34 +206,54 @@ def task(
         attempts=ledger.tries.get(role, 0),
         rounds=ledger.rounds,
         created=clock.iso(item.mtime),
-        updated=clock.iso(max(item.mtime, _last_change(ledger.last))),
+        updated=clock.iso(max(item.mtime, last_change(ledger.last))),
         base=_base(item, base),
         candidate=ledger.candidate or None,
         landed_commit=ledger.landed or None,
         usd=ledger.usd,
+        project=what.project if what else None,
+        parent=what.parent if what else None,
+        children=ledger.children,
+        artifacts=tuple(ledger.artifacts),
     )
 
 
 def _base(item: Item, policy: str) -> str | None:
     """The branch that the task lands on: its own, else the policy's. Where it is finished: the one it landed on."""
-    own = (item.task.base if item.task else None) or ""
+    task = item.task
+    together = f"project/{task.project}" if task and task.project and task.flow != "project" else ""
+    own = together or (task.base if task else None) or ""
     was = item.ledger.last.opening.base if item.ledger.last else ""
     if item.state in SATISFYING:
         return was or own or policy or None
     return own or (policy if item.task else "") or was or None
 
 
-def current_role(item: Item) -> str:
+def current_role(item: Item, waits: Waits = Waits()) -> str:
     """The role that works on the task now or next."""
     opening = item.ledger.open.opening if item.ledger.open else None
     if opening and opening.kind == "attempt" and opening.role:
         return opening.role
-    return (item.task.role if item.task else None) or ROLE
+    stands = item.ledger.handoff or item.ledger.role or item.ledger.work_role
+    return stands or (item.task.role if item.task else None) or waits.first.get(_flow(item), (STAGE, ROLE))[1]
+
+
+def current_stage(item: Item, waits: Waits = Waits()) -> str:
+    """The stage that the task is at, or that it comes to next; what is judged is past the last one."""
+    ledger = item.ledger
+    now = ledger.open.opening.stage if ledger.open else ""
+    return now or ledger.stage or ledger.work or waits.first.get(_flow(item), (STAGE, ROLE))[0]
+
+
+def _flow(item: Item) -> str:
+    return item.task.flow if item.task else ""
 
 
 def is_ready(item: Item, look: Look, now: float) -> bool:
     """In `incoming`, valid, every dependency met, `not_before` and the backoff past."""
     if item.state is not State.INCOMING or item.task is None or item.problem or item.ledger.trouble:
+        return False
+    if item.ledger.awaiting:
         return False
     return not waiting_on(item.task, look.ids) and item.task.not_before <= now and item.ledger.retry_at <= now
 
@@ -238,12 +264,14 @@ def why(item: Item, look: Look, now: float, pauses: Pauses, waits: Waits) -> tup
         return "invalid", place(item.problem)
     if item.ledger.trouble:
         return "evidence", item.ledger.trouble
+    if item.ledger.awaiting and item.state in (State.INCOMING, State.PROVISIONAL):
+        return "human", approval_text(item)
     if item.state is State.INCOMING and item.task:
         return _why_incoming(item, item.task, look, now, pauses)
     if item.state is State.BLOCKED:
         return item.ledger.reason or "parked", item.ledger.detail or "put into blocked by hand"
     if item.state in (State.CLAIMED, State.PROVISIONAL):
-        return _why_at_work(item, waits)
+        return _why_at_work(item, look, waits)
     return "", ""
 
 
@@ -263,8 +291,25 @@ def _why_incoming(item: Item, what: Task, look: Look, now: float, pauses: Pauses
     return "", ""
 
 
-def _why_at_work(item: Item, waits: Waits) -> tuple[str, str]:
+def subtasks_text(item: Item, look: Look) -> str:
+    """How far the subtasks are; one that needs a person is named. "" when none is unfinished."""
+    children = item.ledger.children
+    active = {one.id: one for one in look.items if one.id in children}
+    if not active:
+        return ""
+    blocked = [one for one in active.values() if one.state is State.BLOCKED]
+    stuck = "".join(f"; {one.id} is blocked ({one.ledger.reason or 'parked'})" for one in blocked)
+    done = sum(1 for one in children if look.ids.get(one) in SATISFYING)
+    cancelled = sum(1 for one in children if look.ids.get(one) is State.CANCELLED)
+    dropped = f", {cancelled} cancelled" if cancelled else ""
+    return f"{done} of {len(children)} subtasks are done{dropped}{stuck}"
+
+
+def _why_at_work(item: Item, look: Look, waits: Waits) -> tuple[str, str]:
     entry = item.ledger.open
+    if entry is None and item.ledger.reviews:
+        names = ", ".join(one.opening.gate for one in item.ledger.reviews)
+        return "running", f"{names} {'is' if len(item.ledger.reviews) == 1 else 'are'} at work"
     if entry is not None:
         opening = entry.opening
         if opening.kind == "landing":
@@ -276,6 +321,9 @@ def _why_at_work(item: Item, waits: Waits) -> tuple[str, str]:
         return "running", f"{who} {'are' if who == 'checks' else 'is'} at work{turn}"
     if item.id in waits.human:
         return "human", "waits for your yes or no"
+    subtasks = subtasks_text(item, look)
+    if subtasks:
+        return "subtasks", subtasks
     if item.id in waits.held:
         return "landing", waits.held[item.id]
     if item.state is State.PROVISIONAL:
@@ -283,7 +331,8 @@ def _why_at_work(item: Item, waits: Waits) -> tuple[str, str]:
     return "claimed", "claimed, and nothing runs for it: the scheduler puts it back"
 
 
-def _last_change(entry: Entry | None) -> float:
+def last_change(entry: Entry | None) -> float:
+    """When this entry ended, or began; seconds since the epoch, 0 without one."""
     if entry is None:
         return 0.0
     return entry.outcome.ended if entry.outcome else entry.opening.at
@@ -305,10 +354,9 @@ def problem(one: Problem) -> ProblemView:
 # --- status ---
 
 
-def running(item: Item, signs: Signs, now: float) -> RunView | None:
-    """The program at work for `item`; None when nobody holds the lock of its open entry."""
-    entry = item.ledger.open
-    if entry is None or not signs.alive:
+def running(item: Item, entry: Entry, signs: Signs, now: float) -> RunView | None:
+    """The program at work for `item` in its open `entry`; None when nobody holds the lock of that."""
+    if not signs.alive:
         return None
     opening = entry.opening
     return RunView(
@@ -339,59 +387,6 @@ def counts(look: Look) -> dict[str, int]:
             found[path.parent.name] += 1
     found["invalid"] = len(wrong)
     return found
-
-
-def needs(look: Look, waits: Waits, running_ids: Collection[str]) -> tuple[NeedView, ...]:
-    """What tasks need a person for, oldest first; files that are no tasks at all come last."""
-    found = [_need(item, waits) for item in look.items if item.id not in running_ids]
-    found += [_need_of_file(one, look) for one in look.problems]
-    return tuple(sorted((one for one in found if one is not None), key=lambda one: one.since or "~"))
-
-
-def stuck(item: Item, waits: Waits) -> bool:
-    """Nothing but a person can make this task go on."""
-    opened = item.ledger.open
-    landing = opened is not None and opened.opening.kind == "landing" and bool(opened.waits)
-    person = item.state is State.BLOCKED or item.id in waits.human or item.id in waits.held
-    return bool(item.problem or item.ledger.trouble) or person or landing
-
-
-def _need(item: Item, waits: Waits) -> NeedView | None:
-    if item.problem or item.ledger.trouble or not stuck(item, waits):
-        return None  # a broken file is shown as the file that it is
-    since = clock.iso(_last_change(item.ledger.last) or item.mtime)
-    if item.state is State.BLOCKED:
-        reason = item.ledger.reason or "parked"
-        detail = item.ledger.detail or "put into blocked by hand"
-        command = _COMMANDS.get(reason, "octopoid retry {id}").format(id=item.id)
-        more = len(item.ledger.questions) - 1 if reason == "question" else 0
-        return NeedView(item.id, reason, f"{detail} (and {more} more)" if more > 0 else detail, command, since)
-    if item.id in waits.human:
-        return NeedView(item.id, "human", "waits for your yes or no", f"octopoid approve {item.id}", since)
-    opened = item.ledger.open
-    return NeedView(item.id, "landing", opened.waits if opened else waits.held[item.id], "git status", since)
-
-
-def _need_of_file(one: Problem, look: Look) -> NeedView:
-    owner = next((item for item in look.items if item.path == one.path), None)
-    move = one.hint if one.hint.startswith("mv ") else ""
-    if owner:
-        since = clock.iso(owner.mtime)
-        return NeedView(owner.id, "invalid", place(one), move or f"octopoid edit {owner.id}", since)
-    return NeedView(None, "invalid", f"{one.path}: {place(one)}", move or "octopoid lint", None)
-
-
-def waits_for_scheduler(look: Look, waits: Waits) -> int:
-    """How many tasks would go on if a scheduler ran. One that waits for another counts no more than that one."""
-    return sum(1 for item in look.items if not stuck(item, waits) and not _behind(item, look))
-
-
-def _behind(item: Item, look: Look) -> bool:
-    """Waits for tasks that are on their way; what depends on a cancelled one is the scheduler's to put aside."""
-    if item.task is None or item.state is not State.INCOMING:
-        return False
-    missing = waiting_on(item.task, look.ids)
-    return bool(missing) and all(look.ids.get(one) is not State.CANCELLED for one in missing)
 
 
 def breaker(one: Breaker) -> BreakerView:

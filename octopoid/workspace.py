@@ -18,7 +18,7 @@ from octopoid.gitfiles import going_on, sha
 from octopoid.layout import FOLDER
 from octopoid.worktrees import ask, idle_size, remove, say
 
-__all__ = ["check_out", "collect", "idle_size", "prepare", "remove", "restore"]
+__all__ = ["check_out", "collect", "idle_size", "place", "prepare", "remove", "restore"]
 
 OK, FAILED, TROUBLE, BROKEN = 0, 1, 75, 78
 
@@ -74,6 +74,11 @@ def check_out(*, root: str, worktree: str, commit: str, clean: bool = True) -> i
 def restore(*, root: str, worktree: str, commit: str, facts: str) -> int:
     """After a reviewer: write `{"changed": […]}` to `facts`, throw these changes away, go back to `commit`."""
     return _status(lambda: _restore(Path(root), Path(worktree), sha(commit), Path(facts)))
+
+
+def place(*, root: str, worktree: str, source: str, path: str) -> int:
+    """Put the document `source` at `path` in the worktree; `collect` commits it then."""
+    return _status(lambda: _place(Path(root), Path(worktree), Path(source), path))
 
 
 def advance(*, root: str, base: str, old: str, new: str, lock: str, task_file: str) -> int:
@@ -151,6 +156,19 @@ def _restore(root: Path, place: Path, commit: str, facts: Path) -> int:
         say(f"octopoid: a reviewer's changes do not count; thrown away: {', '.join(changed[:10])}")
     if changed or left or head != commit or going_on(gitdir):
         worktrees.put(root, place, commit, clean=True)
+    return OK
+
+
+def _place(root: Path, place: Path, source: Path, path: str) -> int:
+    ask(root, place)
+    target = place / path
+    real = Path(os.path.realpath(target.parent))
+    top = Path(os.path.realpath(place))
+    if not real.is_relative_to(top) or {FOLDER, ".git"} & set(Path(path).parts) or target.is_symlink():
+        raise Contained(f"{path} would be written outside the worktree")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    durable.write(target, source.read_bytes())
+    say(f"octopoid: {source.name} is written to {path}")
     return OK
 
 

@@ -10,9 +10,13 @@ import os
 import stat
 from pathlib import Path
 
-from octopoid import durable, git
+from octopoid import durable, git, locks
 from octopoid.errors import Contained, GitError
 from octopoid.gitfiles import MARK, common_dir, git_dir, is_sha, line, sites
+from octopoid.layout import Layout
+
+ADDING = 300.0
+"""Seconds to wait while somebody else makes a worktree: 16 s were seen for 20,000 files on a busy disk (PERF.md)."""
 
 HALF = f"{MARK}.half"
 """The name of MARK while the worktree is moved or removed: who finds it so may throw the worktree away.
@@ -33,6 +37,19 @@ _UNFINISHED = (
 def say(text: str) -> None:
     """A line for the attempt's log."""
     print(text, flush=True)
+
+
+# --- names ---
+
+
+def apart(task: str, gate: str) -> str:
+    """The name of the checkout in which `gate` looks at `task` while others do, too. No id contains a `+`."""
+    return f"{task}+{gate}"
+
+
+def owner(name: str) -> str:
+    """The task that the worktree of this name belongs to."""
+    return name.partition("+")[0]
 
 
 # --- proof ---
@@ -234,10 +251,19 @@ def take_over(root: Path, place: Path, old: Path, start: str) -> bool:
 
 
 def add(root: Path, place: Path, start: str) -> None:
-    """Make a new worktree at `place`, detached at `start`. Raises GitError."""
+    """Make a new worktree at `place`, detached at `start`. Raises GitError, Conflict.
+
+    One at a time: git reads the files of every other worktree, and one that is being made at that moment has not all of
+    them yet ("failed to read .git/worktrees/x/commondir: Success", 2.39). The user's own may be, so it is tried twice.
+    """
     place.parent.mkdir(parents=True, exist_ok=True)
     argv = ("worktree", "add", "--quiet", "--detach", "--force", "--", str(place), start)
-    answer = git.run(root, *argv, ok=tuple(range(256)), show=True)
+    turns = Layout(root).run
+    turns.mkdir(parents=True, exist_ok=True)
+    with locks.waiting(turns / "worktree.lock", ADDING):
+        answer = git.run(root, *argv, ok=tuple(range(256)), show=True)
+        if answer.status == 128 and not os.path.lexists(place):
+            answer = git.run(root, *argv, ok=tuple(range(256)), show=True)
     try:
         gitdir = site(root, place)
     except Contained as error:

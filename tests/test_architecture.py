@@ -20,15 +20,17 @@ FLOORS = (
     # words: values, errors, the map of the disk
     "errors hints lean clock states settings model yamltext layout plans",
     # thought: what can be decided or read without touching the queue
-    "ready jsontext evidence fold gates guards order policy sections taskhead taskfile configkeys configread"
-    " configtemplate rolefiles results prompts config replies adapters judging service scripted_agent",
+    "ready jsontext evidence fold gates guards gating order policy deliverables framing standing breakdown sections"
+    " taskhead taskfile configkeys configread configroles configgates configagents configtemplate flowfiles rolefiles"
+    " results prompts config replies adapters judging service scripted_agent",
     # hands: one door per foreign thing
-    "durable locks process runner gitfiles git worktrees workspace merging journal store steer attempts look editor"
-    " installing detect setup",
+    "durable locks process runner gitfiles git worktrees workspace merging journal store steer attempts documents"
+    " templating look editor installing detect setup",
     # verbs: evidence, section, rename, event; and plain values about what is there
-    "lifecycle landing launching closing stopping cleaning policyfile views details schemas doctor",
+    "lifecycle spawning landing steps launching closing stopping cleaning policyfile views needs details schemas"
+    " thread stats projects doctor",
     # pulse: observe, plan, apply; watch, wait, signals
-    "projecting observing applying housekeeping scheduler daemon demo",
+    "standingwork projecting observing applying housekeeping scheduler daemon demo demofeature",
     # doors
     "cli",
     "__main__",
@@ -69,6 +71,8 @@ LAZY = (
     ("prompts", "frontmatter", "23 ms, and only for roles"),
     ("daemon", "watchdog", "36 ms; `run --once` and `status` do without"),
     ("git", "git", "66 ms; most questions need no GitPython"),
+    ("config*", "cronsim", "only where there is a schedule"),
+    ("standing*", "cronsim", "only where there is a schedule"),
     ("daemon", "filelock", "38 ms; only the scheduler takes this lock"),
 )
 
@@ -80,7 +84,21 @@ BROAD = {
 }
 
 # Pure modules: everything they know comes in as an argument.
-PURE = ("fold", "gates", "guards", "order", "judging", "plans", "policy", "sections", "jsontext")
+PURE = (
+    "fold",
+    "gates",
+    "guards",
+    "gating",
+    "order",
+    "judging",
+    "deliverables",
+    "framing",
+    "breakdown",
+    "plans",
+    "policy",
+    "sections",
+    "jsontext",
+)
 IMPURE = {"os", "io", "time", "random", "secrets", "socket", "shutil", "subprocess", "tempfile"}
 
 MODULE_LINES, FUNCTION_LINES = 400, 60

@@ -775,9 +775,11 @@ def test_every_code_is_explained_and_every_explained_code_exists() -> None:
 
 def test_every_reason_of_why_is_explained() -> None:
     """The names of guards and of what a decision waits for, from their source."""
-    source = "".join((PROJECT / "octopoid" / name).read_text(encoding="utf-8") for name in ("guards.py", "policy.py"))
+    source = "".join(
+        (PROJECT / "octopoid" / name).read_text(encoding="utf-8") for name in ("guards.py", "policy.py", "gating.py")
+    )
     reasons = set(re.findall(r'(?:waits=|Guard\()"([a-z ]+)"', source))
-    assert {"paused", "breaker", "person", "turn"} <= reasons
+    assert {"subtasks", "paused", "breaker", "person", "turn"} <= reasons
     page = (PROJECT / "docs/troubleshooting.md").read_text(encoding="utf-8")
     table = page.partition("what a task can wait for")[2].partition("\n## ")[0]
     explained = {word for line in table.splitlines() for word in re.findall(r"`([^`]+)`", line.split(" | ")[0])}

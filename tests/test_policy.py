@@ -28,7 +28,7 @@ from octopoid.plans import (
     StartChecks,
     StartReview,
 )
-from octopoid.settings import Agent, Check, Config, Flow, Limits, Role, Stage
+from octopoid.settings import Agent, Check, Config, Flow, Gate, Limits, Role, Stage
 from octopoid.states import State
 
 NOW = 10_000.0
@@ -42,7 +42,8 @@ def config(*gate_names: str, land: str = "merge", **more: object) -> Config:
         "impl": Agent("impl", "implementer", "command", instances=2),
         "rev": Agent("rev", "gatekeeper", "command"),
     }
-    flow = Flow("default", (Stage("implement", "implementer"),), gate_names or ("checks",), land)
+    groups = tuple((Gate(name),) for name in gate_names or ("checks",))
+    flow = Flow("default", (Stage("implement", "implementer"),), groups, land)
     roles = {name: Role(name, "") for name in ("implementer", "gatekeeper")}
     return Config("main", agents, roles, {"default": flow}, checks=CHECKS)._replace(**more)
 

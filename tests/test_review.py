@@ -17,6 +17,7 @@ from harness import OCTOPOID, Repo, commit, drop, eventually, git, landed, marke
 from octopoid import attempts, gates, judging, landing, lifecycle, merging, policy
 from octopoid import fold as folding
 from octopoid.applying import Moment
+from octopoid.deliverables import Frame, Remains
 from octopoid.evidence import Exit, Facts, StepExit
 from octopoid.model import (
     Breaker,
@@ -31,7 +32,7 @@ from octopoid.model import (
 )
 from octopoid.plans import Base, Land, Live, Projection, Snapshot, Start
 from octopoid.scheduler import Scheduler
-from octopoid.settings import Agent, Check, Config, Flow, Limits, Role, Stage
+from octopoid.settings import Agent, Check, Config, Flow, Gate, Limits, Role, Stage
 from octopoid.states import State
 
 NOW = 10_000.0
@@ -82,7 +83,8 @@ ONTO = Projection("base", "tree", "result")
 
 def config(*gate_names: str, land: str = "merge", **more: object) -> Config:
     agents = {"impl": Agent("impl", "implementer", "command", instances=2)}
-    flow = Flow("default", (Stage("implement", "implementer"),), gate_names or ("checks",), land)
+    groups = tuple((Gate(name),) for name in gate_names or ("checks",))
+    flow = Flow("default", (Stage("implement", "implementer"),), groups, land)
     roles = {name: Role(name, "") for name in ("implementer", "gatekeeper")}
     return Config("main", agents, roles, {"default": flow}, checks=CHECKS)._replace(**more)
 
@@ -191,16 +193,16 @@ def ended(*steps: StepExit, stopped: bool = False) -> Exit:
 def test_work_that_was_finished_before_the_stop_arrived_is_not_thrown_away() -> None:
     agent, collect = (StepExit(name, 0, None, "exit", 0, 0) for name in ("agent", "commit"))
     facts = Facts(head="h", tree="t2", merge_base="b", merge_base_tree="t1")
-    remains = judging.Remains(ended(agent, collect), facts, None, Result(), "", "", "scheduler stop", True)
+    remains = Remains(ended(agent, collect), facts, None, Result(), "", "", "scheduler stop", True)
     opening = Opening("attempt", 1.0, role="implementer", agent="impl", attempt=1)
-    assert judging.judge(opening, remains, Ledger(), Limits(), NOW).verb == "submit"
+    assert judging.judge(opening, remains, Ledger(), Frame(Limits(), 3), NOW).verb == "submit"
 
 
 def test_a_built_in_step_that_somebody_killed_is_charged_to_nobody() -> None:
     agent, collect = StepExit("agent", 0, None, "exit", 0, 0), StepExit("commit", None, 9, "exit", 0, 0)
-    remains = judging.Remains(ended(agent, collect), Facts(), None, Result(), "", "", "", True)
+    remains = Remains(ended(agent, collect), Facts(), None, Result(), "", "", "", True)
     opening = Opening("attempt", 1.0, role="implementer", agent="impl", attempt=1)
-    outcome = judging.judge(opening, remains, Ledger(), Limits(), NOW)
+    outcome = judging.judge(opening, remains, Ledger(), Frame(Limits(), 3), NOW)
     assert (outcome.class_, outcome.charged, outcome.verb) == ("ours", False, "retry")
 
 
@@ -293,8 +295,8 @@ def test_a_supervised_landing_does_not_land_what_was_rejected_before_it_had_the_
     before = git(repo, "rev-parse", "main")
     with repo.background("run"):
         with lifecycle.landing_lock(repo.layout, "main"):  # `octopoid reject` has it
-            eventually(lambda: list(repo.layout.entries("no").glob("*/landing.json")), 10)
-            number = max(int(path.parent.name) for path in repo.layout.entries("no").glob("*/landing.json"))
+            eventually(lambda: list(repo.layout.entries("no").glob("[0-9]*/landing.json")), 10)
+            number = max(int(path.parent.name) for path in repo.layout.entries("no").glob("[0-9]*/landing.json"))
             eventually((repo.layout.entry("no", number) / "pid").exists, 10)
             opening = Opening(
                 "reject", time.time(), by="person", gate="human", candidate=shown(repo, "no")["candidate"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from octopoid import clock, config, details, schemas, views
+from octopoid import clock, config, details, needs, schemas, views
 from octopoid.look import Look
 from octopoid.model import Entry, Item, Ledger, Opening, Outcome, Pauses, Problem, Task, Verdict
 from octopoid.states import State
@@ -100,7 +100,7 @@ def test_what_keeps_a_task(state: State, ledger: Ledger, waits: views.Waits, exp
 
 def test_the_fields_of_a_task_are_those_of_the_design() -> None:
     names = "id title state path role flow stage priority labels depends_on waiting_on ready reason detail attempts"
-    more = "rounds created updated base candidate landed_commit usd"
+    more = "rounds created updated base candidate landed_commit usd project parent children artifacts"
     assert " ".join(views.TaskView._fields) == f"{names} {more}"
 
 
@@ -142,7 +142,7 @@ def test_needs_are_the_oldest_first_and_name_the_command() -> None:
     human = item("human", State.PROVISIONAL, ended(NOW - 70))
     held = item("held", State.PROVISIONAL, ended(NOW - 60))
     waits = views.Waits(frozenset({"human"}), {"held": "a rebase is in progress"})
-    found = views.needs(look(asked, failed, human, held, item()), waits, ())
+    found = needs.needs(look(asked, failed, human, held, item()), waits, ())
     assert [(one.task, one.reason, one.command) for one in found] == [
         ("failed", "failed", "octopoid retry failed"),
         ("human", "human", "octopoid approve human"),
@@ -154,7 +154,7 @@ def test_needs_are_the_oldest_first_and_name_the_command() -> None:
 def test_a_broken_file_needs_a_person() -> None:
     broken = item("broken")._replace(task=None, problem=Problem(Path("x"), 1, 1, "no"))
     copy = Problem(Path("/r/.octopoid/queue/incoming/old.md"), 0, 0, "duplicate", "mv -n old.md old-2.md")
-    found = views.needs(look(broken, problems=(Problem(broken.path, 4, 1, "no"), copy)), views.Waits(), ())
+    found = needs.needs(look(broken, problems=(Problem(broken.path, 4, 1, "no"), copy)), views.Waits(), ())
     assert {(one.task, one.command) for one in found} == {
         ("broken", "octopoid edit broken"),
         (None, "mv -n old.md old-2.md"),
@@ -165,11 +165,11 @@ def test_who_waits_for_a_scheduler() -> None:
     parked = item("parked", State.BLOCKED)
     human = item("human", State.PROVISIONAL)
     waits = views.Waits(human=frozenset({"human"}))
-    assert views.waits_for_scheduler(look(item(), item("two", State.CLAIMED), parked, human), waits) == 2
+    assert needs.waits_for_scheduler(look(item(), item("two", State.CLAIMED), parked, human), waits) == 2
     behind = item("behind", depends_on=("human",))
     found = look(human, behind)
-    assert views.waits_for_scheduler(found, waits) == 0, "only a person's yes helps the first, and so the second"
-    assert views.waits_for_scheduler(found._replace(ids={"behind": State.INCOMING, "human": State.CANCELLED}), waits)
+    assert needs.waits_for_scheduler(found, waits) == 0, "only a person's yes helps the first, and so the second"
+    assert needs.waits_for_scheduler(found._replace(ids={"behind": State.INCOMING, "human": State.CANCELLED}), waits)
 
 
 def test_the_branch_is_where_a_task_lands() -> None:
@@ -186,11 +186,12 @@ def test_the_branch_is_where_a_task_lands() -> None:
 
 def test_running_is_what_holds_its_lock() -> None:
     one = item(state=State.CLAIMED, ledger=opened(agent="codex", role="implementer", attempt=2))
-    view = views.running(one, views.Signs(True, 4711, NOW - 3), NOW)
+    entry = one.ledger.open
+    assert entry is not None
+    view = views.running(one, entry, views.Signs(True, 4711, NOW - 3), NOW)
     assert view is not None
     assert (view.agent, view.pid, view.elapsed_s, view.silent_s, view.usd) == ("codex", 4711, 1000.0, 3.0, None)
-    assert views.running(one, views.Signs(False, 4711, NOW - 3), NOW) is None
-    assert views.running(item(), views.Signs(True, None, None), NOW) is None
+    assert views.running(one, entry, views.Signs(False, 4711, NOW - 3), NOW) is None
 
 
 def test_plain_is_what_json_knows() -> None:

@@ -66,8 +66,11 @@ class Adapter(Protocol):
     def program(self, agent: Agent) -> str:
         """What must be found on PATH (or at this path) for `agent` to start."""
 
-    def launch(self, agent: Agent, role: Role, entry: Path, prompt: Path, root: Path) -> Launch:
-        """What to start in the task's worktree. `entry`: the attempt's folder, `root`: the user's checkout."""
+    def launch(self, agent: Agent, role: Role, entry: Path, prompt: Path, root: Path, session: str = "") -> Launch:
+        """What to start in the task's worktree. `entry`: the attempt's folder, `root`: the user's checkout.
+
+        `session`: what the agent asked its questions in, to go on there; "" = begin anew.
+        """
 
     def read(self, agent: Agent, evidence: Evidence) -> Reading:
         """What the finished step means."""

@@ -17,7 +17,15 @@ class Command:
         """The first word of argv; `sh` for a string."""
         return "sh" if isinstance(agent.command, str) else agent.command[0]
 
-    def launch(self, agent: Agent, role: Role, entry: Path, prompt: Path, root: Path) -> Launch:  # noqa: ARG002 - Adapter
+    def launch(
+        self,
+        agent: Agent,
+        role: Role,
+        entry: Path,
+        prompt: Path,
+        root: Path,
+        session: str = "",
+    ) -> Launch:
         """The user's command as it stands, plus `args`. Nothing of the task ever becomes part of it."""
         if isinstance(agent.command, str):
             return Launch(("sh", "-c", agent.command, "sh", *agent.args), str(prompt))

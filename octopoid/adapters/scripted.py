@@ -19,11 +19,19 @@ class Scripted:
 
     name = "scripted"
 
-    def program(self, agent: Agent) -> str:  # noqa: ARG002 - Adapter
+    def program(self, agent: Agent) -> str:
         """This very Python."""
         return sys.executable
 
-    def launch(self, agent: Agent, role: Role, entry: Path, prompt: Path, root: Path) -> Launch:  # noqa: ARG002 - Adapter
+    def launch(
+        self,
+        agent: Agent,
+        role: Role,
+        entry: Path,
+        prompt: Path,
+        root: Path,
+        session: str = "",
+    ) -> Launch:
         """A JSON script needs nothing from site-packages, and `-S` saves it a quarter of the start."""
         script = absolute(agent.script, root)
         isolated = ("-I", "-S") if script.endswith(".json") else ("-I",)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from octopoid import cleaning, config, git, launching, lifecycle, stopping, worktrees
+from octopoid import cleaning, config, git, lifecycle, steps, stopping, worktrees
 from octopoid.cli import common
 from octopoid.errors import Contained, GitError, Invalid, LostRace, UsageError
 from octopoid.layout import Layout
@@ -115,7 +115,7 @@ def _folder(layout: Layout) -> Path:
     """Where the worktrees are, as the policy says; the last good one where it is not valid at the moment."""
     for home in (layout.home, layout.last_good):
         try:
-            return launching.worktrees_folder(layout, config.load(home, templates=False))
+            return steps.worktrees_folder(layout, config.load(home, templates=False))
         except Invalid:
             continue
     return layout.home / "worktrees"

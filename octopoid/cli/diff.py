@@ -9,10 +9,10 @@ import typer
 from octopoid import gates, git, lifecycle
 from octopoid.cli import common, judged, reading
 from octopoid.errors import NotFound
-from octopoid.launching import worktrees_folder
 from octopoid.layout import Layout
 from octopoid.model import Entry, Item
 from octopoid.states import SATISFYING, State
+from octopoid.steps import worktrees_folder
 
 cli = typer.Typer()
 

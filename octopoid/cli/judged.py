@@ -31,7 +31,8 @@ def waits(layout: Layout, items: Sequence[Item]) -> views.Waits:
     human = frozenset(item.id for item in items if gates.waits_for_human(item, known))
     bases = Projector(layout).bases(items, known)
     held = {item.id: bases[name].waits for name, line in train(items, known).items() if name in bases for item in line}
-    return views.Waits(human, {task: why for task, why in held.items() if why})
+    first = {name: (flow.stages[0].name, flow.stages[0].role) for name, flow in known.flows.items()}
+    return views.Waits(human, {task: why for task, why in held.items() if why}, first=first)
 
 
 def problem(layout: Layout) -> str | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from octopoid import steer, views
+from octopoid import needs, steer, views
 from octopoid.cli import reading, render, speak
 from octopoid.clock import parse
 from octopoid.layout import Layout
@@ -42,16 +42,20 @@ def gather(layout: Layout, now: float, base: str = "") -> views.StatusView:
     pauses = steer.pauses(layout)
     looked = found.look
     opened = [one for one in looked.items if one.ledger.open]
-    runs = [views.running(one, reading.signs(layout, one.id, one.ledger), now) for one in opened]
+    runs = [
+        views.running(one, entry, reading.signs(layout, one.id, entry), now)
+        for one in looked.items
+        for entry in reading.opened(one.ledger)
+    ]
     running = tuple(sorted((one for one in runs if one), key=lambda one: one.started))
     working = {one.task for one in running}
     scheduler = reading.scheduler(layout, reading.policy_problem(layout))
-    needs = (*_needs_of_policy(scheduler), *views.needs(looked, waits, working))
-    idle = views.waits_for_scheduler(looked, waits)
+    asked_for = (*_needs_of_policy(scheduler), *needs.needs(looked, waits, working))
+    idle = needs.waits_for_scheduler(looked, waits)
     if idle and not scheduler.running:
         detail = f"no scheduler runs, and {idle} {'task waits' if idle == 1 else 'tasks wait'} for one"
-        needs = (*needs, views.NeedView(None, "scheduler", detail, "octopoid run", None))
-    asked = {one.task for one in needs if one.task}
+        asked_for = (*asked_for, views.NeedView(None, "scheduler", detail, "octopoid run", None))
+    asked = {one.task for one in asked_for if one.task}
     waits = waits._replace(over=frozenset(one.id for one in opened) - working)
     waiting = tuple(
         views.task(one, looked, now, pauses, waits, base)
@@ -60,7 +64,7 @@ def gather(layout: Layout, now: float, base: str = "") -> views.StatusView:
     )
     return views.StatusView(
         counts=views.counts(looked),
-        needs_you=needs,
+        needs_you=asked_for,
         running=running,
         waiting=waiting,
         landed=reading.landed(layout, found),
@@ -89,8 +93,14 @@ def _needs(layout: Layout, found: views.StatusView) -> render.Table:
 
 def _running(found: views.StatusView) -> render.Table:
     columns = (_ID, render.Column("agent"), _DETAIL, render.Column("usd", "dim"))
-    rows = tuple((one.task, one.agent or one.gate or "-", _progress(one), render.usd(one.usd)) for one in found.running)
+    rows = tuple((one.task, _who(one), _progress(one), render.usd(one.usd)) for one in found.running)
     return render.Table("running", columns, rows, "bold green")
+
+
+def _who(one: views.RunView) -> str:
+    """The agent, and what it works as where its name does not say that."""
+    agent = one.agent or one.gate or one.role or "-"
+    return agent if one.role in (None, agent) or one.role == "implementer" else f"{agent} ({one.role})"
 
 
 def _progress(one: views.RunView) -> str:

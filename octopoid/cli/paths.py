@@ -5,8 +5,8 @@ from __future__ import annotations
 import typer
 
 from octopoid.cli import common, judged
-from octopoid.launching import worktrees_folder
 from octopoid.layout import Layout
+from octopoid.steps import worktrees_folder
 
 cli = typer.Typer()
 

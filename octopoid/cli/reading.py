@@ -77,19 +77,23 @@ def in_state(layout: Layout, found: Found, states: Iterable[State]) -> Iterator[
 
 
 def waits(layout: Layout, found: Found) -> views.Waits:
-    """Who waits for a person at the gates. The policy is loaded only if somebody may."""
-    candidates = [one for one in found.look.items if one.state is State.PROVISIONAL and one.ledger.open is None]
-    if not any(one.ledger.candidate for one in candidates):
+    """Who waits for a person at the gates, and where a flow begins. The policy is loaded only if somebody asks."""
+    items = found.look.items
+    candidates = [one for one in items if one.state is State.PROVISIONAL and one.ledger.open is None]
+    fresh = {one.task.flow for one in items if one.task and not one.ledger.stage and not one.ledger.work}
+    if not any(one.ledger.candidate for one in candidates) and fresh <= {"default"}:
         return views.Waits()
     judged: views.Waits = late("cli.judged").waits(layout, candidates)
     return judged
 
 
-def signs(layout: Layout, task: str, ledger: Ledger) -> views.Signs:
-    """What the disk says about the open entry of a task."""
-    entry = ledger.open
-    if entry is None:
-        return views.Signs(False, None, None)
+def opened(ledger: Ledger) -> tuple[Entry, ...]:
+    """The entries in which somebody may be at work."""
+    return (*((ledger.open,) if ledger.open else ()), *ledger.reviews)
+
+
+def signs(layout: Layout, task: str, entry: Entry) -> views.Signs:
+    """What the disk says about an open entry of a task."""
     folder = layout.entry(task, entry.number)
     record = read_json(folder / "pid")
     pid = record.get("agent_pid") or record.get("runner_pid")
@@ -102,8 +106,8 @@ def signs(layout: Layout, task: str, ledger: Ledger) -> views.Signs:
 
 def ended(layout: Layout, found: Found) -> frozenset[str]:
     """Whose run has ended and is not taken in yet."""
-    opened = [one for one in found.look.items if one.ledger.open]
-    return frozenset(one.id for one in opened if not signs(layout, one.id, one.ledger).alive)
+    runs = [(one.id, one.ledger.open) for one in found.look.items if one.ledger.open]
+    return frozenset(task for task, entry in runs if not signs(layout, task, entry).alive)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from octopoid import look, store, views
+from octopoid import look, needs, store, views
 from octopoid.cli import common, reading
 from octopoid.errors import NeedsPerson, TimedOut
 from octopoid.layout import Layout
@@ -69,7 +69,7 @@ def _ends(layout: Layout, observer: look.Observer, ids: list[str]) -> Iterable[t
             yield task, "gone: its file vanished"
         elif item is None:
             continue
-        elif views.stuck(item, waits):
+        elif needs.stuck(item, waits):
             reason, detail = views.why(item, looked, 0.0, Pauses(), waits)
             yield task, f"{reason}: {common.one_line(detail)}"
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from octopoid import config, journal, launching, locks, look
+from octopoid import config, journal, locks, look, steps
 from octopoid.doctor import machine, policies, queues, repairs, repository, trees
 from octopoid.doctor.finding import ERROR, INFO, SEVERITIES, WARNING, Case, Check, Finding, Repair
 from octopoid.errors import Invalid, OctopoidError
@@ -135,7 +135,7 @@ def _gather(
         scheduler = locks.is_held(layout.scheduler_lock)
     except OSError:  # told by the check of flock
         scheduler = False
-    folder = launching.worktrees_folder(layout, policy) if policy else layout.home / "worktrees"
+    folder = steps.worktrees_folder(layout, policy) if policy else layout.home / "worktrees"
     return Case(layout, env, now, seen, policy, problems, last_good, version, scheduler, folder), unread
 
 

@@ -46,13 +46,13 @@ def _tree(case: Case, gitdir: Path, top: Path, place: Path) -> Iterator[Finding]
         yield _broken(place, error)
         return
     yield from _locks(case, gitdir, place)
-    if place.name not in case.look.ids:
+    if worktrees.owner(place.name) not in case.look.ids:
         yield _orphan(case, gitdir, place)
 
 
 def _gone(case: Case, gitdir: Path, top: Path) -> Finding:
     task, head = top.name, gitfiles.line(gitdir / "HEAD")
-    if task in case.look.ids and case.look.get(task):
+    if case.look.get(worktrees.owner(task)):
         message = f"the worktree of {task} was deleted"
         fix = f"nothing: its next attempt begins again at its last commit, {head[:12]}"
         return Finding("worktree-gone", INFO, message, fix, top)
@@ -111,12 +111,13 @@ def can_mend(place: Path) -> bool:
 
 
 def _locks(case: Case, gitdir: Path, place: Path) -> Iterator[Finding]:
-    if stopping.live(case.layout, place.name):
+    task = worktrees.owner(place.name)
+    if stopping.live(case.layout, task):
         return
     for path in stale_locks(gitdir, case.now):
-        message = f"a killed git left this lock in the worktree of {place.name}"
+        message = f"a killed git left this lock in the worktree of {task}"
         fix = "octopoid doctor --fix removes it; so does the next attempt"
-        yield Finding("stale-lock", WARNING, message, fix, path, Repair("lock", path, place.name))
+        yield Finding("stale-lock", WARNING, message, fix, path, Repair("lock", path, task))
 
 
 def stale_locks(gitdir: Path, now: float) -> list[Path]:

@@ -1,0 +1,89 @@
+"""The documents that stages hand on: versions in the entries, the newest copied to `attempts/<id>/artifacts/`.
+
+Each attempt gets a folder of its own with the newest version of every document in it. What it changes there is a new
+version when its stage succeeds: a killed agent's half-written plan is never handed on.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from octopoid import durable
+from octopoid.errors import Invalid
+from octopoid.judging import findings
+from octopoid.layout import Layout
+from octopoid.model import Opening, Result
+from octopoid.results import clean
+
+MAX_BYTES = 1 << 20
+MAX_DOCUMENTS = 50
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\.md\Z")
+
+
+def given(layout: Layout, task: str, versions: Mapping[str, int]) -> dict[str, bytes]:
+    """The newest version of every document: name → content. Raises Invalid where one cannot be read."""
+    return {name: read(layout.entry_artifacts(task, number) / name) for name, number in versions.items()}
+
+
+def changed(layout: Layout, task: str, number: int, versions: Mapping[str, int]) -> tuple[str, ...]:
+    """The documents that entry `number` wrote anew or changed, sorted. Raises Invalid for what is no document.
+
+    An empty one does not count: nothing was written down.
+    """
+    folder = layout.entry_artifacts(task, number)
+    names = sorted(_names(folder))
+    if len(names) > MAX_DOCUMENTS:
+        raise Invalid(f"{len(names)} documents in $OCTOPOID_ARTIFACTS; at most {MAX_DOCUMENTS}")
+    found = []
+    for name in names:
+        data = read(folder / name)
+        before = layout.entry_artifacts(task, versions[name]) / name if name in versions else None
+        if data.strip() and (before is None or read(before) != data):
+            found.append(name)
+    return tuple(found)
+
+
+def read(path: Path) -> bytes:
+    """The content of a document. Follows no link, waits for no pipe. Raises Invalid."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise Invalid(f"{path.name} cannot be read: {error.strerror}") from None
+    with os.fdopen(descriptor, "rb") as file:
+        facts = os.fstat(file.fileno())
+        if not stat.S_ISREG(facts.st_mode):
+            raise Invalid(f"{path.name} is no regular file")
+        if facts.st_size > MAX_BYTES:
+            raise Invalid(f"{path.name} has {facts.st_size} bytes; a document has at most {MAX_BYTES}")
+        return file.read()
+
+
+def write(folder: Path, name: str, data: bytes) -> None:
+    """Write one document, durably."""
+    folder.mkdir(parents=True, exist_ok=True)
+    durable.write(folder / name, data)
+
+
+def publish(layout: Layout, task: str, number: int, names: Iterable[str]) -> None:
+    """Copy these documents of entry `number` to where people look for them."""
+    for name in names:
+        write(layout.artifacts(task), name, read(layout.entry_artifacts(task, number) / name))
+
+
+def verdict_text(opening: Opening, word: Result) -> str:
+    """The document that a verdict becomes where it is the stage's own work (flow `review-only`)."""
+    parts = (f"# {opening.role}: {word.outcome}", word.summary, word.feedback, findings(word))
+    return clean("\n\n".join(part for part in parts if part)) + "\n"
+
+
+def _names(folder: Path) -> list[str]:
+    """What the agent left there under a document's name; anything else is its scratch."""
+    try:
+        return [name for name in os.listdir(folder) if _NAME.match(name)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []

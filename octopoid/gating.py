@@ -1,0 +1,265 @@
+"""What a task does whose work is being judged: its subtasks, its gates group by group, then its landing. Pure."""
+
+from __future__ import annotations
+
+from octopoid import gates
+from octopoid.fold import candidate_verdict, checks_failed_once
+from octopoid.guards import (
+    Scene,
+    backed_off,
+    based,
+    before_review,
+    first_stop,
+    free_agent,
+    free_slot,
+    not_paused,
+)
+from octopoid.model import Item, Verdict
+from octopoid.plans import (
+    Base,
+    Block,
+    Decision,
+    Finish,
+    GiveBack,
+    Guard,
+    Land,
+    Refuse,
+    StartChecks,
+    StartReview,
+)
+from octopoid.ready import approval_text
+from octopoid.settings import Flow, Gate
+from octopoid.states import State
+
+DEATHS = 5
+"""Runs in a row that died without an exit record before a person is asked (DESIGN §5)."""
+
+
+def provisional(item: Item, scene: Scene) -> Decision:
+    """What a task in `provisional` does now."""
+    if item.problem or item.task is None:
+        return Decision(waits="invalid", text=str(item.problem), command=f"octopoid edit {item.id}")
+    if not item.ledger.candidate:
+        return Decision(GiveBack(item.id, item.state, "in provisional without a candidate"))
+    flow = gates.flow_of(item.task, scene.config)
+    if flow is None:
+        return Decision(waits="flow", text=f"there is no flow {item.task.flow}", command=f"octopoid edit {item.id}")
+    if item.ledger.awaiting:
+        return Decision(waits="human", text=approval_text(item), command=f"octopoid approve {item.id}")
+    children = _children(item, scene)
+    if children:
+        return children
+    if item.ledger.deaths >= DEATHS and item.ledger.open is None:
+        return Decision(given_up(item))
+    base = based(item, scene)
+    if not base.ok:
+        return stopped(base)
+    for group in gates.groups_of(item, flow):
+        decision = _group(group, item, flow, scene)
+        if decision is not None:
+            return decision
+    return _land(item, flow, scene)
+
+
+def given_up(item: Item) -> Block:
+    """So many runs in a row died that a person is asked."""
+    detail = f"{item.ledger.deaths} runs in a row ended without an answer, the last one: {item.ledger.detail}"
+    return Block(item.id, item.state, "failed", detail)
+
+
+def stopped(guard: Guard) -> Decision:
+    """The task waits for what the guard says."""
+    return Decision(waits=guard.name, text=guard.text, command=guard.command, until=guard.until)
+
+
+def base_now(item: Item, scene: Scene) -> Base:
+    """Where the branch is that the task lands on."""
+    name = gates.base_of(item, scene.config)
+    return scene.snapshot.bases.get(name, Base(name, None))
+
+
+def _children(item: Item, scene: Scene) -> Decision | None:
+    """Its subtasks are at work; a failed one is named here, on its parent."""
+    active = {one.id: one for one in scene.snapshot.items}
+    left = gates.unfinished(item.ledger, active)
+    if not left:
+        return None
+    total = len(item.ledger.children)
+    blocked = [one for one in left if one in active and active[one].state is State.BLOCKED]
+    stuck = "".join(f"; {one} is blocked ({active[one].ledger.reason or 'parked'})" for one in blocked)
+    text = f"{total - len(left)} of {total} subtasks are done{stuck}"
+    return Decision(waits="subtasks", text=text, command=f"octopoid why {(blocked or list(left))[0]}")
+
+
+# --- a group of gates ---
+
+
+def _group(group: tuple[Gate, ...], item: Item, flow: Flow, scene: Scene) -> Decision | None:
+    """None: every gate of the group said yes (the checks: once, on some tree). The first thing to do comes first.
+
+    Once a required gate said no nobody more is asked, and who is at work is waited for: their findings go along.
+    """
+    said = {gate.name: candidate_verdict(item.ledger, gate.name) for gate in group if gate.name != "checks"}
+    refused = [gate for gate in group if gate.required and _is_no(said.get(gate.name))]
+    at_work = _at_work(item)
+    waiting: Decision | None = None
+    for gate in group:
+        if gate.name in at_work:
+            waiting = waiting or _running(item, gate.name)
+        elif gates.is_open(gate, item, flow, scene.config) and gate not in refused and not refused:
+            decision = _ask(gate, group, item, flow, scene)
+            if decision is not None and decision.action is not None:
+                return decision
+            waiting = waiting or decision
+    if waiting is not None:
+        return waiting
+    return _refuse(group, refused, item, said) if refused else None
+
+
+def _at_work(item: Item) -> set[str]:
+    """The gates that are answering now."""
+    opened = [item.ledger.open] if item.ledger.open else []
+    return {entry.opening.gate for entry in (*opened, *item.ledger.reviews)}
+
+
+def _running(item: Item, gate: str) -> Decision:
+    who = f"{gate} {'are' if gate == 'checks' else 'is'} at work"
+    return Decision(waits="running", text=who, command=f"octopoid log -f {item.id}")
+
+
+def _is_no(verdict: Verdict | None) -> bool:
+    return verdict is not None and not verdict.yes
+
+
+def _ask(gate: Gate, group: tuple[Gate, ...], item: Item, flow: Flow, scene: Scene) -> Decision | None:
+    if gate.name == "checks":
+        return None if _verified(item, flow, scene) else _checks(item, flow, scene)
+    if gate.name == "human":
+        command = f"octopoid approve {item.id}"
+        return Decision(waits="human", text="waits for your yes or no; octopoid diff shows the work", command=command)
+    return _review(gate.name, item, scene, apart=sum(one.name not in ("checks", "human") for one in group) > 1)
+
+
+def _review(gate: str, item: Item, scene: Scene, apart: bool) -> Decision:
+    stop = first_stop(before_review(gate, item, scene))
+    if stop:
+        return stopped(stop)
+    agent = free_agent(gate, scene)
+    if agent is None:
+        return Decision(waits="no agent", text=f"no {gate} is free")
+    if not apart and item.ledger.open is not None:  # the worktree is in use
+        return _running(item, item.ledger.open.opening.gate)
+    return Decision(StartReview(item.id, gate, agent, free_slot(scene.load), base_now(item, scene), apart))
+
+
+def _refuse(group: tuple[Gate, ...], refused: list[Gate], item: Item, said: dict[str, Verdict | None]) -> Decision:
+    """Back with what every gate of the group found, in one text."""
+    heard = [(gate, verdict) for gate in group if (verdict := said.get(gate.name)) is not None and verdict.feedback]
+    names = ", ".join(gate.name for gate in refused)
+    alone = len(heard) == 1
+    parts = [
+        verdict.feedback if alone else f"## {_heading(gate, verdict)}\n\n{verdict.feedback}" for gate, verdict in heard
+    ]
+    first = said[refused[0].name]
+    why = next((line for line in (first.feedback if first else "").splitlines() if line.strip()), "no reason given")
+    return Decision(Refuse(item.id, refused[0].name, f"{names}: {why}"[:300], "\n\n".join(parts)))
+
+
+def _heading(gate: Gate, verdict: Verdict) -> str:
+    word = "accepts, with remarks" if verdict.yes else "refuses"
+    return f"{gate.name} {word}{'' if gate.required else ' (advisory)'}"
+
+
+# --- the checks ---
+
+
+def _verified(item: Item, flow: Flow, scene: Scene) -> bool:
+    """The checks said yes about exactly the projected tree, whichever candidate it came from."""
+    projection = scene.snapshot.projections.get(item.id)
+    if projection is None or projection.conflicts:
+        return False
+    verdict = gates.exact_verdict(item, gates.checks_for(item, flow, scene.config), projection)
+    return verdict is not None and verdict.yes
+
+
+def _checks(item: Item, flow: Flow, scene: Scene) -> Decision:
+    """Have the checks say something about exactly the projected tree, or act on what they said."""
+    if item.ledger.open is not None:
+        return _running(item, item.ledger.open.opening.gate)
+    projection = scene.snapshot.projections.get(item.id)
+    if projection is None:
+        return _unprojected(item, scene)
+    if projection.conflicts:
+        return _turn("waits for the task that lands before it") if projection.ahead else _conflict(item, scene)
+    checks = gates.checks_for(item, flow, scene.config)
+    verdict = gates.exact_verdict(item, checks, projection)
+    if projection.ahead and checks_failed_once(item.ledger, gates.checks_key(checks)):
+        return _turn("its checks failed on a tree that may not land; waits for the task that lands before it")
+    if verdict is not None:
+        detail = "the checks failed on exactly this tree"
+        return Decision(Refuse(item.id, "checks", detail, verdict.feedback, projection.tree))
+    stop = first_stop((not_paused(item, scene), backed_off(item, scene)))
+    if stop:
+        return stopped(stop)
+    if scene.load.checks >= scene.config.max_checks:
+        return Decision(waits="checks full", text=f"{scene.load.checks} runs of checks are at work (max_checks)")
+    return Decision(StartChecks(item.id, checks, projection))
+
+
+def _turn(text: str) -> Decision:
+    return Decision(waits="turn", text=text)
+
+
+def _unprojected(item: Item, scene: Scene) -> Decision:
+    trouble = scene.snapshot.trouble.get(item.id)
+    if trouble:
+        return Decision(waits="git", text=trouble, command="octopoid doctor")
+    return _turn("waits for its turn to land")
+
+
+def _conflict(item: Item, scene: Scene) -> Decision:
+    projection = scene.snapshot.projections[item.id]
+    files = ", ".join(projection.conflicts[:5]) + (" …" if len(projection.conflicts) > 5 else "")
+    feedback = (
+        f"Your work conflicts with what landed on the base branch meanwhile, in: {files}. Your commits are kept.\n"
+        f"Merge commit {projection.onto} into your work, keep the intent of both sides, and commit.\n\n"
+        f"{projection.detail}"
+    )
+    return Decision(Refuse(item.id, "merge", f"conflicts with the base branch in {files}", feedback))
+
+
+# --- landing ---
+
+
+def _land(item: Item, flow: Flow, scene: Scene) -> Decision:
+    """Every gate but the checks on the exact tree said yes."""
+    if item.ledger.open is not None:
+        return _running(item, item.ledger.open.opening.gate)
+    projection = scene.snapshot.projections.get(item.id)
+    if projection is None:
+        return _unprojected(item, scene)
+    checks = gates.checks_for(item, flow, scene.config)
+    if projection.conflicts:
+        return _checks(item, flow, scene)
+    if checks and not _verified(item, flow, scene):
+        return _checks(item, flow, scene)
+    if projection.ahead:
+        return _turn("verified; waits for the task that lands before it")
+    if projection.empty:
+        return Decision(Finish(item.id, _nothing_to_land(item)))
+    if flow.land == "none":
+        detail = f"every gate said yes; the work is at branch octopoid/{item.id}"
+        return Decision(Finish(item.id, detail, publish=item.ledger.candidate))
+    base = base_now(item, scene)
+    if base.waits:
+        return Decision(waits="checkout", text=base.waits, command="git status")
+    return Decision(Land(item.id, base.name, projection))
+
+
+def _nothing_to_land(item: Item) -> str:
+    ledger = item.ledger
+    if ledger.children:
+        return f"its {len(ledger.children)} subtasks are finished"
+    if ledger.artifacts:
+        return f"written: {', '.join(ledger.artifacts)}"
+    return "every gate said yes; the base branch has all of it already"

@@ -1,0 +1,215 @@
+"""The steps of a supervised run, what its prompt says, what its environment holds (DESIGN §5)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from octopoid import documents, framing, prompts, standing
+from octopoid.adapters import ADAPTERS
+from octopoid.errors import LostRace
+from octopoid.gates import has_checks, is_required
+from octopoid.judging import PRE_CHECK
+from octopoid.layout import Layout
+from octopoid.model import Item, Opening, Task
+from octopoid.settings import Agent, Config
+
+PRE_CHECK_TIMEOUT = 300.0
+
+ENVIRONMENT = frozenset(
+    {
+        *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TERM", "TZ", "TMPDIR"),
+        *("XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"),
+        *("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"),
+        *("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL"),
+        *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy"),
+        *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"),
+    }
+)
+"""What every step gets of the scheduler's environment, with `LC_*`; the rest only when `env:` names it (DESIGN §5)."""
+
+
+class Site(NamedTuple):
+    """Where and with what attempts are started. `env`: the scheduler's own environment."""
+
+    layout: Layout
+    config: Config
+    env: Mapping[str, str]
+
+    def worktree(self, task: str) -> Path:
+        """The worktree of a task."""
+        return worktrees_folder(self.layout, self.config) / task
+
+
+def worktrees_folder(layout: Layout, config: Config) -> Path:
+    """Where this root's worktrees are: `.octopoid/worktrees`, or what `worktrees: {dir: …}` says."""
+    wanted = config.worktrees.dir
+    return (layout.root / Path(wanted).expanduser()) if wanted else layout.home / "worktrees"
+
+
+def task_in(item: Item) -> Task:
+    """The task, valid. Raises LostRace when somebody edited that away."""
+    if item.task is None:
+        raise LostRace(f"{item.id} is not valid any more")
+    return item.task
+
+
+def write_prompt(site: Site, item: Item, opening: Opening, entry: Path) -> Path:
+    """Write `prompt.md` into the entry. Raises Invalid where the role's template fails."""
+    role, config = site.config.roles[opening.role], site.config
+    flow = config.flows[task_in(item).flow]
+    folder = entry / "artifacts"
+    text = prompts.render(
+        role,
+        prompts.Prompt(
+            task=task_in(item),
+            stage=opening.stage or opening.gate,
+            attempt=opening.attempt,
+            base=opening.base,
+            base_sha=opening.base_sha,
+            result_file=str(entry / "result.json"),
+            candidate=opening.candidate,
+            artifacts=str(folder),
+            feedback=item.ledger.feedback,
+            checks=config.checks if has_checks(flow) else (),
+            notes=(item.ledger.summary,) if item.ledger.summary else (),
+            produces=opening.produces,
+            artifact=str(folder / opening.artifact) if opening.artifact else "",
+            documents=tuple(_document(folder, name) for name in item.ledger.artifacts),
+            roles=framing.playable(config) if opening.produces == "tasks" else framing.helpers(opening.role, config),
+            flows=framing.usable(config),
+            children=item.ledger.children,
+            advisory=bool(opening.gate) and not is_required(opening.gate, item, flow),
+        ),
+    )
+    path = entry / "prompt.md"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _document(folder: Path, name: str) -> prompts.Document:
+    text = documents.read(folder / name).decode("utf-8", "replace")
+    return prompts.Document(name, str(folder / name), text)
+
+
+def environment(site: Site, item: Item, opening: Opening, entry: Path, named: tuple[str, ...]) -> dict[str, str]:
+    """What a run is given: an allow-list, the variables `named` by its agent, and where it is (DESIGN §5)."""
+    env = {
+        name: value
+        for name, value in site.env.items()
+        if name in ENVIRONMENT or name in named or name.startswith("LC_")
+    }
+    env.update(
+        OCTOPOID_ROOT=str(site.layout.root),
+        OCTOPOID_WAKE=str(site.layout.wake),
+        OCTOPOID_TASK_ID=item.id,
+        OCTOPOID_TASK_FILE=str(entry / "task.md"),
+        OCTOPOID_PROMPT_FILE=str(entry / "prompt.md"),
+        OCTOPOID_RESULT_FILE=str(entry / "result.json"),
+        OCTOPOID_ARTIFACTS=str(entry / "artifacts"),
+        OCTOPOID_ROLE=opening.role,
+        OCTOPOID_STAGE=opening.stage or opening.gate,
+        OCTOPOID_ATTEMPT=str(opening.attempt),
+        OCTOPOID_ATTEMPT_DIR=str(entry),
+        OCTOPOID_BASE_SHA=opening.base_sha or opening.onto,
+        OCTOPOID_SLOT=str(max(0, opening.slot)),
+        # A worktree that lost its .git file lies inside the user's checkout: their git must not find that instead.
+        GIT_CEILING_DIRECTORIES=str(worktrees_folder(site.layout, site.config)),
+    )
+    return env
+
+
+def agent_step(site: Site, agent: Agent, opening: Opening, entry: Path, worktree: Path, prompt: Path) -> dict[str, Any]:
+    """The agent's own program. Only a role that produces commits may write; the shorter time limit counts."""
+    adapter, role = ADAPTERS[agent.adapter], site.config.roles[opening.role]
+    (entry / "artifacts").mkdir(exist_ok=True)
+    role = role._replace(writes=opening.produces == "commits" and role.writes, produces=opening.produces)
+    launch = adapter.launch(agent, role, entry, prompt, site.layout.root, opening.session)
+    limits = [one for one in (agent.timeout, role.timeout) if one]
+    made = step("agent", list(launch.argv), str(worktree), min(limits, default=0.0))
+    env = dict(launch.env)
+    return {**made, "stdin": launch.stdin or str(prompt), "silence": agent.silence, "env": env}
+
+
+def prepare(site: Site, worktree: Path, base_sha: str, reuse: Path | None, entry: Path) -> dict[str, Any]:
+    """Make the worktree and prove it (`workspace.prepare`)."""
+    return built_in(
+        "worktree",
+        "prepare",
+        root=str(site.layout.root),
+        worktree=str(worktree),
+        base_sha=base_sha,
+        reuse=str(reuse) if reuse else "",
+        facts=str(entry / "start.json"),
+        include=(site.layout.root / ".worktreeinclude").exists(),
+        stamp=str(_stamp(site, worktree)),
+    )
+
+
+def check_out(site: Site, worktree: Path, commit: str) -> dict[str, Any]:
+    """Put exactly this commit there."""
+    return built_in("checkout", "check_out", root=str(site.layout.root), worktree=str(worktree), commit=commit)
+
+
+def restore(site: Site, worktree: Path, commit: str, entry: Path) -> dict[str, Any]:
+    """Throw away what was changed there, and report it."""
+    facts = str(entry / "facts.json")
+    return built_in(
+        "restore", "restore", root=str(site.layout.root), worktree=str(worktree), commit=commit, facts=facts
+    )
+
+
+def pre_check(site: Site, task: str, agent: Agent, worktree: Path) -> list[dict[str, Any]]:
+    """The cheap look whether there is anything to do: that of the agent, and that of the schedule the task is from."""
+    schedule = standing.made_by(site.config.schedule, task)
+    commands = [agent.pre_check, schedule.pre_check if schedule else ()]
+    return [step(PRE_CHECK, words(one), str(worktree), PRE_CHECK_TIMEOUT) for one in commands if one]
+
+
+def place_document(site: Site, worktree: Path, at: str, entry: Path, artifact: str, path: str) -> list[dict[str, Any]]:
+    """The flow says that this document belongs to the work: nothing else that its writer changed does."""
+    source = str(entry / "artifacts" / artifact)
+    place = built_in("document", "place", root=str(site.layout.root), worktree=str(worktree), source=source, path=path)
+    return [restore(site, worktree, at, entry), place]
+
+
+def set_up(site: Site, worktree: Path) -> list[dict[str, Any]]:
+    """The user's setup command, in a worktree that is new or was reused: `prepare` removes the stamp there."""
+    command = site.config.worktrees.setup
+    if not command:
+        return []
+    stamp = _stamp(site, worktree)
+    stamp.parent.mkdir(exist_ok=True)
+    made = step("setup", words(command), str(worktree), site.config.worktrees.setup_timeout)
+    return [{**made, "unless": str(stamp), "stamp": str(stamp)}]
+
+
+def _stamp(site: Site, worktree: Path) -> Path:
+    """The file that says that the setup command ran in this worktree."""
+    return site.layout.run / "setup" / worktree.name
+
+
+def words(command: str | tuple[str, ...]) -> list[str]:
+    """A string is run by `sh -c` exactly as the user wrote it."""
+    return ["sh", "-c", command] if isinstance(command, str) else list(command)
+
+
+def built_in(name: str, function: str, **arguments: str | bool) -> dict[str, Any]:
+    """A step that is a function of `workspace`, in a fork of the supervisor."""
+    return {**step(name, None, "/"), "call": f"octopoid.workspace:{function}", "args": arguments}
+
+
+def step(name: str, argv: list[str] | None, cwd: str, timeout: float = 0.0) -> dict[str, Any]:
+    """One step as the supervisor reads it. `timeout`: seconds, 0 = none."""
+    return {
+        "name": name,
+        "argv": argv,
+        "call": None,
+        "args": {},
+        "cwd": cwd,
+        "stdin": None,
+        "timeout": timeout,
+        "silence": 0.0,
+        "always": False,
+    }
