@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from octopoid.adapters import ADAPTERS, Evidence, Reading
+from octopoid import schemas
+from octopoid.adapters import ADAPTERS, TELLERS, Evidence, Reading
 from octopoid.adapters.base import DETAIL, tail
 from octopoid.adapters.claude import RETRIES
 from octopoid.model import Finding, Result, Usage
@@ -17,6 +18,10 @@ from octopoid.settings import Agent, Role
 
 IMPLEMENTER = Role("implementer", "")
 GATEKEEPER = Role("gatekeeper", "", produces="verdict", writes=False)
+TESTER = GATEKEEPER._replace(name="tester", tools=("Bash", "Read"))
+PLANNER = Role("planner", "", produces="document", writes=False, tools=("Bash", "WebFetch", "Write"))
+BREAKDOWN = Role("breakdown", "", produces="tasks", writes=False)
+LOST_SESSION = "No conversation found with session ID: d6e3873d-758f-44c6-9c18-4105bd25e1f8"
 HOSTILE = "$(touch /tmp/x); `id` --dangerously-skip-permissions"
 
 
@@ -35,9 +40,9 @@ def evidence(
     return Evidence(status, signal, ended_by, path, len(before), len(before) + len(data))
 
 
-def launch(one: Agent, role: Role = IMPLEMENTER, root: Path = Path("/root of it")) -> Any:
+def launch(one: Agent, role: Role = IMPLEMENTER, root: Path = Path("/root of it"), session: str = "") -> Any:
     entry = root / ".octopoid/attempts/t/001"
-    return ADAPTERS[one.adapter].launch(one, role, entry, entry / "prompt.md", root)
+    return ADAPTERS[one.adapter].launch(one, role, entry, entry / "prompt.md", root, session)
 
 
 def read(one: Agent, found: Evidence) -> Reading:
@@ -158,9 +163,11 @@ def test_claude_works_headless_for_root_too() -> None:
 
 
 def test_claude_takes_what_the_policy_says() -> None:
-    role = IMPLEMENTER._replace(tools=("Bash(npm test:*)", "Read", "Edit", "mcp__db__query"), model="haiku")
+    tools = ("Bash(npm test:*)", "Read", "Edit", "mcp__db__query")
+    role = IMPLEMENTER._replace(tools=tools, model="haiku", max_turns=9)
     given = flags(launch(agent("claude", max_turns=7), role).argv)
     assert (given["--model"], given["--max-turns"]) == ("haiku", "7")
+    assert flags(launch(agent("claude"), role).argv)["--max-turns"] == "9"
     assert given["--allowedTools"] == "Bash(npm test:*),Read,Edit,mcp__db__query"
     assert given["--tools"] == "Bash,Read,Edit"
     said = launch(agent("claude", model="opus", args=("--effort", "high"), env=("CLAUDE_CODE_MAX_RETRIES",)), role)
@@ -183,6 +190,80 @@ def test_a_reviewer_only_looks() -> None:
     assert json.loads(given["--json-schema"])["properties"]["outcome"] == {"enum": ["accept", "reject"]}
     writing = flags(launch(agent("claude"), GATEKEEPER._replace(tools=("Read", "Write"))).argv)
     assert "Write" in writing["--disallowedTools"].split(",")
+
+
+def rules(role: Role, flag: str, root: str = "/r") -> set[str]:
+    """The rules behind `flag`, which are separated by commas (and by blanks outside of brackets)."""
+    return set(flags(launch(agent("claude"), role, Path(root)).argv).get(flag, "").split(","))
+
+
+def test_a_document_is_written_where_it_belongs_and_nowhere_else() -> None:
+    place = "(//r/.octopoid/attempts/t/001/artifacts/**)"
+    assert rules(PLANNER, "--allowedTools") == {"Bash", "WebFetch", f"Edit{place}", f"Read{place}"}
+    assert rules(PLANNER, "--tools") == {"Bash", "WebFetch", "Read", "Edit", "Write"}
+    assert {"Edit(./**)", "NotebookEdit"} <= rules(PLANNER, "--disallowedTools")
+    assert not {"Edit", "Write"} & rules(PLANNER, "--disallowedTools")
+    (awkward,) = (one for one in rules(PLANNER, "--allowedTools", "/my (own) [x]*") if one.startswith("Edit"))
+    assert awkward == "Edit(//my ?own? ?x??/.octopoid/attempts/t/001/artifacts/**)", "`) ` would end the rule"
+
+
+def test_a_tester_runs_what_it_likes_in_a_checkout_that_is_thrown_away() -> None:
+    assert rules(TESTER, "--allowedTools") == rules(TESTER, "--tools") == {"Bash", "Read"}
+    assert not [one for one in rules(TESTER, "--disallowedTools") if "(" in one]
+
+
+@pytest.mark.parametrize("role", [GATEKEEPER, TESTER, PLANNER, BREAKDOWN], ids=lambda role: role.name)
+def test_who_does_not_write_is_not_bent_by_the_work_or_its_own_tools(role: Role) -> None:
+    given = flags(launch(agent("claude"), role).argv)
+    assert (given["--setting-sources"], given["--permission-mode"]) == ("user", "default")
+    assert "--strict-mcp-config" in given
+    wishes = role._replace(tools=("Read", "Edit(src/**)", "Write", "NotebookEdit", "EnterWorktree"))
+    assert not {"Edit(src/**)", "Write", "NotebookEdit", "EnterWorktree"} & rules(wishes, "--allowedTools")
+    assert {"NotebookEdit", "EnterWorktree"} <= rules(wishes, "--disallowedTools")
+    assert not {"NotebookEdit", "EnterWorktree"} & rules(wishes, "--tools")
+    assert ("Write" in rules(wishes, "--tools")) is (role is PLANNER)
+
+
+def test_a_session_goes_on() -> None:
+    assert flags(launch(agent("claude"), session="s-1").argv)["--resume"] == "s-1"
+    assert "--resume" not in flags(launch(agent("claude")).argv)
+
+
+def words(role: Role) -> dict[str, Any]:
+    said: dict[str, Any] = json.loads(flags(launch(agent("claude"), role).argv)["--json-schema"])
+    return said
+
+
+def test_who_does_not_write_gives_its_word_as_structured_output() -> None:
+    document, tasks, verdict = words(PLANNER), words(BREAKDOWN), words(GATEKEEPER)
+    common = {"outcome", "summary"}
+    assert set(verdict["properties"]) == {*common, "feedback", "findings"}
+    assert set(document["properties"]) == {*common, "questions", "handoff_to", "decisions", "discovered"}
+    assert set(tasks["properties"]) == {*common, "questions", "subtasks", "decisions", "discovered"}
+    assert document["properties"]["outcome"] == {"enum": ["done", "failed", "question", "handoff"]}
+    assert tasks["properties"]["outcome"] == {"enum": ["done", "failed", "question"]}
+    for schema in (document, tasks, verdict):
+        assert schema["required"] == ["outcome", "summary"]
+        assert not {"anyOf", "oneOf", "allOf"} & set(schema), "the API refuses such a tool"
+        narrower(schema, schemas.of("result"))
+
+
+def narrower(one: dict[str, Any], other: dict[str, Any]) -> None:
+    """`one` asks for nothing that `other`, the contract, does not have."""
+    assert set(one.get("enum", ())) <= set(other.get("enum", ()))
+    assert one.get("type") == other.get("type")
+    assert set(other.get("required", ())) <= set(one.get("required", ()))
+    assert one.get("maxItems", 0) <= other.get("maxItems", 50)
+    assert one.get("additionalProperties") == other.get("additionalProperties")
+    for name, schema in one.get("properties", {}).items():
+        narrower(schema, other["properties"][name])
+    if "items" in one:
+        narrower(one["items"], other["items"])
+
+
+def test_what_a_subtask_may_say_is_all_in_there() -> None:
+    subtask = words(BREAKDOWN)["properties"]["subtasks"]["items"]
+    assert set(subtask["properties"]) == set(schemas.of("result")["properties"]["subtasks"]["items"]["properties"])
 
 
 # --- claude: reading ---
@@ -252,6 +333,35 @@ def test_denied_tools_are_told_and_the_facts_decide(tmp_path: Path) -> None:
     denials = [{"tool_name": "Write"}, {"tool_name": "Bash"}, {"tool_name": "Write"}, {}]
     reading = read(agent("claude"), evidence(tmp_path, stream(result(permission_denials=denials))))
     assert (reading.class_, reading.detail) == ("ok", "tool calls were denied: Write (2), Bash (1), ? (1)")
+    files = [*(f"/w/{name}.md" for name in "aabcdefg"), "/w/new\nline"]
+    denials = [{"tool_name": "Edit", "tool_input": {"file_path": one}} for one in files]
+    denials += [{"tool_name": "NotebookEdit", "tool_input": {"notebook_path": "/w/x.ipynb"}}]
+    denials += [{"tool_name": "Bash", "tool_input": {"command": "touch\nx"}}]
+    line = result(permission_denials=denials)
+    reading = read(agent("claude"), evidence(tmp_path, stream(line)))
+    said = "Edit (9: a.md, b.md, c.md, d.md, e.md, …), NotebookEdit (1: x.ipynb), Bash (1)"
+    assert reading.detail == f"tool calls were denied: {said}"
+    told = TELLERS["claude"](json.dumps(line).encode())
+    assert told is not None
+    assert "\n! denied: Edit: /w/g.md\n" in told and told.endswith("\n! denied: Bash: touch\n  x")
+
+
+def test_an_error_of_a_tool_is_told_without_its_tags() -> None:
+    said = {"type": "tool_result", "is_error": True, "content": "<tool_use_error>No such tool</tool_use_error>"}
+    assert TELLERS["claude"](json.dumps({"type": "user", "message": {"content": [said]}}).encode()) == "! No such tool"
+
+
+@pytest.mark.parametrize("said", [LOST_SESSION, "Error: --resume requires a valid session ID or session title when …"])
+def test_a_lost_session_is_not_the_tasks_fault(said: str, tmp_path: Path) -> None:
+    line = result(subtype="error_during_execution", is_error=True, errors=[said], num_turns=0, total_cost_usd=0)
+    reading = read(agent("claude"), evidence(tmp_path, f"{said}\n{stream(line)}", status=1))
+    assert (reading.class_, reading.reason, reading.detail) == ("ours", "session lost", said)
+    assert (reading.session, reading.breaker) == ("", "")
+
+
+def test_words_about_a_lost_session_are_no_lost_session(tmp_path: Path) -> None:
+    line = result(subtype="error_during_execution", is_error=True, errors=["aborted"], result=LOST_SESSION)
+    assert read(agent("claude"), evidence(tmp_path, stream(line), status=1)).reason == "interrupted"
 
 
 def test_a_verdict(tmp_path: Path) -> None:
@@ -286,7 +396,7 @@ LOG_IN = "; run `claude` and log in, or name ANTHROPIC_API_KEY in `env:` of agen
         (result(subtype="error_max_turns", is_error=True, errors=["turns (2)"]), "task", "turn limit", ""),
         (result(subtype="error_max_budget_usd", is_error=True, errors=["$1"]), "task", "budget", ""),
         (result(subtype="error_during_execution", is_error=True, errors=["x"]), "task", "interrupted", ""),
-        (result(subtype="error_max_structured_output_retries", is_error=True), "task", "no verdict", ""),
+        (result(subtype="error_max_structured_output_retries", is_error=True), "task", "no result", ""),
         (result(subtype="error_of_tomorrow", is_error=True), "task", "error", ""),
     ],
 )

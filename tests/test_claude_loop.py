@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,14 +16,15 @@ from typing import Any, NamedTuple
 
 import pytest
 from harness import MARKS, PROJECT, Repo, drop, eventually, git, landed, marked, state_of
-from modelserver import ModelServer, error, hang, text, tool
+from modelserver import ModelServer, Step, error, hang, text, tool
 from test_claude_real import bash, claude  # noqa: F401 - the fixture that installs it
 
 from octopoid.states import State
 
+NAMED = "[ANTHROPIC_API_KEY, ANTHROPIC_BASE_URL, CLAUDE_CODE_MAX_RETRIES]"
 POLICY = (
     ("gates: [human]", "gates: [checks]\nchecks: [{name: readme, run: test -s README.md}]"),
-    ("env: [ANTHROPIC_API_KEY] ", "env: [ANTHROPIC_API_KEY, ANTHROPIC_BASE_URL] "),
+    ("env: [ANTHROPIC_API_KEY] ", f"env: {NAMED} "),
 )
 """What this user changes in the agents.yaml that `octopoid init --adapter claude` wrote."""
 
@@ -60,7 +62,11 @@ class User(NamedTuple):
         keys = "".join(f"{key}: {value}\n" for key, value in header.items())
         mine = builtin.replace("---\n", f"---\n{keys}", 1) + f"\n{marker}\n"
         (self.repo.layout.roles / f"{name}.md").write_text(mine, encoding="utf-8")
-        self.octopoid("config", "check")
+
+    def flow(self, name: str, text: str) -> None:
+        """A flow of the user's own."""
+        self.repo.layout.flows.mkdir(exist_ok=True)
+        (self.repo.layout.flows / f"{name}.yaml").write_text(text, encoding="utf-8")
 
     def task(self, name: str, script: str = "") -> dict[str, Any]:
         """Drop a task file, or say what `show` says about it."""
@@ -85,6 +91,7 @@ def user(claude: Path, repo: Repo) -> Iterator[User]:  # noqa: F811 - the fixtur
             "PATH": f"{claude.parent}{os.pathsep}{repo.env['PATH']}",
             "ANTHROPIC_API_KEY": "dummy",
             "ANTHROPIC_BASE_URL": server.url,
+            "CLAUDE_CODE_MAX_RETRIES": "0",  # what waiting is like, tests/test_claude_real.py knows
             "DATABASE_PASSWORD": "not for agents",
         }
         somebody = User(repo, server, env)
@@ -141,6 +148,11 @@ def test_work_that_claude_leaves_uncommitted_is_committed_for_it(user: User) -> 
 
 REVIEWER = "  # reviewer: {role: gatekeeper, adapter: claude"
 MY_REVIEWER = "  reviewer: {role: gatekeeper, adapter: claude, env: [ANTHROPIC_API_KEY, ANTHROPIC_BASE_URL]} #"
+TEAM = (
+    "  # team: {roles: all, adapter: claude, instances: 3, env: [ANTHROPIC_API_KEY]}",
+    f"  team: {{roles: all, adapter: claude, instances: 3, env: {NAMED}}}",
+)
+"""The line that `octopoid init` wrote for who wants every role, taken in."""
 KEYLESS_REVIEWER = "  reviewer: {role: gatekeeper, adapter: claude} #"
 
 
@@ -254,8 +266,116 @@ def test_a_question_stands_in_the_task_file(user: User) -> None:
     user.octopoid("answer", "spell", "-m", "British, please.")
     user.run()
     assert landed(user.repo) == ("spell",)
-    assert "British, please." in user.asked("spell-2")
+    heard = user.asked("spell-2")
+    assert heard.index("I have to ask.") < heard.index("British, please."), "the same session goes on"
+    session = records(user, "spell", "outcome.json")[0]["session"]
+    argv = [step["argv"] for one in records(user, "spell", "steps.json") for step in one["steps"]]
+    assert [words for words in argv if words and "--resume" in words and session in words]
     assert user.task("spell")["task"]["rounds"] == 0
+
+
+MINE = """\
+stages:
+  - {name: plan, role: planner, artifact: plan.md}
+  - {name: implement, role: implementer, needs: [plan.md]}
+gates: [[reviewer, tester]]
+"""
+
+
+def accept(summary: str) -> Step:
+    return tool("StructuredOutput", outcome="accept", summary=summary)
+
+
+def test_who_only_looks_changes_nothing_and_what_it_tried_is_reported(user: User) -> None:
+    """A planner that writes its plan, a reviewer that may nothing, a tester that may run: LESSONS 41."""
+    user.edit(TEAM)
+    user.flow("mine", MINE)
+    for role in ("planner", "implementer", "reviewer", "tester"):
+        user.role(role, f"[[{role}-{{{{ attempt }}}}]]")
+    plan = user.repo.layout.entry_artifacts("sum", 1) / "plan.md"
+    user.server.scripts |= {
+        "planner-1": [
+            tool("Write", file_path=str(plan), content="Add it up with a pencil.\n"),
+            tool("Write", file_path="by-planner.txt", content="x"),
+            bash("echo x | tee planned.txt"),
+            tool("StructuredOutput", outcome="done", summary="A short plan."),
+        ],
+        "implementer-1": [bash("echo 42 > sum.txt && git add -A && git commit -qm Sum"), text("It is 42.")],
+        "reviewer-1": [
+            tool("Write", file_path="by-reviewer.txt", content="x"),
+            tool("Edit", file_path="sum.txt", old_string="42", new_string="43"),
+            bash("echo 43 > sum.txt"),
+            bash("git log -1 --format=%s"),
+            accept("Fine."),
+        ],
+        "tester-1": [bash("echo 'grep 42 sum.txt' > test.sh && sh test.sh && echo 43 > sum.txt"), accept("1 passed.")],
+    }
+    drop(user.repo, "sum", "---\nflow: mine\n---\n# Add up\n\nWhat is 40 + 2?\n")
+    user.run()
+    assert landed(user.repo) == ("sum",) and git(user.repo, "show", "main:sum.txt") == "42"
+    assert git(user.repo, "ls-tree", "-r", "--name-only", "main").splitlines() == ["README.md", "sum.txt"]
+    assert "Add it up with a pencil." in user.asked("implementer-1")
+    entries = {one["role"]: one for one in user.task("sum")["entries"] if one["role"]}
+    shown = user.octopoid("show", "sum")
+    for role, thrown_away in (("planner", "planned.txt"), ("tester", "sum.txt, test.sh")):
+        detail = entries[role]["detail"]
+        assert "thrown away" in detail and thrown_away in detail and detail in shown
+    assert "Fine." in entries["reviewer"]["detail"] and "thrown away" not in entries["reviewer"]["detail"]
+    denied = user.octopoid("log", "sum", "--attempt", str(entries["planner"]["number"]))
+    assert "> Write: by-planner.txt\n! File is in a directory that is denied" in denied
+    denied = user.octopoid("log", "sum", "--attempt", str(entries["reviewer"]["number"]))
+    assert "> Write: by-reviewer.txt\n! Error: No such tool available: Write" in denied
+    assert "> Edit: sum.txt\n! Error: No such tool available: Edit" in denied
+    assert "! denied: Bash: echo 43 > sum.txt" in denied
+
+
+SPLIT = "stages: [{name: split, role: breakdown}]\ngates: []\nland: none\n"
+
+
+def test_a_breakdown_becomes_tasks_and_one_without_is_a_failed_attempt(user: User) -> None:
+    """It cannot write a result file: its word is structured output."""
+    user.edit(TEAM, ("land:", "limits: {attempts: 1}\nland:"))
+    user.flow("split", SPLIT)
+    user.role("breakdown", "[[{{ task.id }}]]")
+    user.role("implementer", "[[part]]")
+    parts = [{"key": "a", "title": "Part A"}, {"key": "b", "title": "Part B", "depends_on": ["a"]}]
+    user.server.scripts |= {
+        "big": [tool("StructuredOutput", outcome="done", summary="Two parts.", subtasks=parts)],
+        "vague": [text("I would make two tasks of it."), text("As I said.")],
+        "part": [bash('echo x > "$OCTOPOID_TASK_ID.txt"'), text("Done.")],
+    }
+    for name in ("big", "vague"):
+        drop(user.repo, name, f"---\nflow: split\n---\n# Something {name}\n")
+    user.run(6)
+    assert state_of(user.repo, "big") is State.DONE
+    assert [one.partition("part-")[2][0] for one in landed(user.repo)] == ["a", "b"]
+    shown = user.task("vague")["task"]
+    assert (shown["state"], shown["reason"]) == ("blocked", "failed")
+    assert "no subtasks" in shown["detail"]
+    assert len(user.server.of("vague")) == 2, "one attempt, which was asked twice"
+
+
+def test_a_lost_session_charges_nobody(user: User) -> None:
+    """A planner asks; its session is gone when the answer comes, so the plan is begun anew, with the answer."""
+    user.edit(TEAM, ("land:", "limits: {attempts: 1}\nland:"))
+    user.flow("mine", "stages: [{name: plan, role: planner, artifact: plan.md}]\ngates: []\nland: none\n")
+    user.role("planner", "[[planner-{{ attempt }}]]")
+    ask = tool("StructuredOutput", outcome="question", summary="Both are in use.", questions=["British or American?"])
+    write = bash('echo "colour it is" > "$OCTOPOID_ARTIFACTS/plan.md"')
+    user.server.scripts |= {"planner-1": [ask], "planner-3": [write, text("Planned."), text("Planned.")]}
+    drop(user.repo, "spell", "---\nflow: mine\n---\n# Fix the spelling\n")
+    user.run(6)
+    assert "British or American?" in user.octopoid("status")
+    shutil.rmtree(Path(user.repo.env["HOME"]) / ".claude/projects")
+    user.octopoid("answer", "spell", "-m", "British, please.")
+    user.run()
+    assert state_of(user.repo, "spell") is State.DONE
+    ends = [one for one in records(user, "spell", "outcome.json") if one["kind"] == "attempt"]
+    assert [(one["class"], one["charged"]) for one in ends] == [("task", False), ("ours", False), ("ok", False)]
+    assert "No conversation found" in ends[1]["detail"]
+    assert user.server.of("planner-2") == []
+    assert "British, please." in user.asked("planner-3") and "Both are in use." not in user.asked("planner-3")
+    assert (user.repo.layout.artifacts("spell") / "plan.md").read_text() == "colour it is\n"
 
 
 def test_at_its_time_limit_all_of_it_is_ended(user: User) -> None:
@@ -275,6 +395,7 @@ def test_at_its_time_limit_all_of_it_is_ended(user: User) -> None:
         assert (shown["state"], shown["reason"]) == ("blocked", "failed")
         assert "time limit" in shown["detail"]
     assert (user.worktree("busy") / "begun.txt").read_text() == "begun\n", "what it did is kept"
+    user.server.scripts["busy"] = [text("I see.")]
     user.octopoid("retry", "busy")
     user.run(6)
     again = [json.dumps(call.body) for call in user.server.of("busy") if call.turn == 0][-1]

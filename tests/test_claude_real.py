@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import re
+import shutil
 import subprocess
 import time
 import urllib.error
@@ -19,11 +20,14 @@ from modelserver import ModelServer, Step, drop, error, text, tool
 
 from octopoid.adapters import ADAPTERS, Evidence, Reading
 from octopoid.adapters.claude import RETRIES
-from octopoid.model import Result, Usage
+from octopoid.model import Choice, Result, Subtask, Usage
 from octopoid.settings import Agent, Role
 
 IMPLEMENTER = Role("implementer", "")
 GATEKEEPER = Role("gatekeeper", "", produces="verdict", writes=False)
+TESTER = GATEKEEPER._replace(name="tester", tools=("Bash", "Read", "Glob", "Grep"))
+PLANNER = Role("planner", "", produces="document", writes=False, tools=("Bash", "Read", "Write"))
+BREAKDOWN = Role("breakdown", "", produces="tasks", writes=False)
 KEY = {"ANTHROPIC_API_KEY": "dummy"}
 
 
@@ -63,28 +67,35 @@ def worktree(repo: Repo) -> Path:
 
 @pytest.fixture
 def run(claude: Path, repo: Repo, worktree: Path) -> Any:
-    """Run Claude as its adapter starts it: `run(steps, role=…, env=…, prompt=…, **agent)` → Ran."""
+    """Run Claude as its adapter starts it: `run(steps, role=…, env=…, prompt=…, session=…, **agent)` → Ran."""
 
     def go(
         steps: Sequence[Step],
         role: Role = IMPLEMENTER,
         env: Mapping[str, str] = KEY,
         prompt: str = "Do what the script says.",
+        session: str = "",
+        entry: Path = repo.layout.entry("t", 1),
         **given: Any,
     ) -> Ran:
         agent = Agent("worker", role.name, "claude", **{"command": (str(claude),), **given})
-        entry = repo.layout.entry("t", 1)
-        entry.mkdir(parents=True)
+        (entry / "artifacts").mkdir(parents=True, exist_ok=True)
         prompt_file, log_file = entry / "prompt.md", entry / "output.log"
         prompt_file.write_text(f"{prompt}\n[[script]]\n", encoding="utf-8")
-        launch = ADAPTERS["claude"].launch(agent, role, entry, prompt_file, repo.root)
+        launch = ADAPTERS["claude"].launch(agent, role, entry, prompt_file, repo.root, session)
         assert launch.stdin == str(prompt_file)
         began = time.monotonic()
         with ModelServer({"script": steps}) as server, log_file.open("wb") as log, prompt_file.open("rb") as stdin:
             done = subprocess.run(
                 launch.argv,
                 cwd=worktree,
-                env={**repo.env, "ANTHROPIC_BASE_URL": server.url, **env, **dict(launch.env)},
+                env={
+                    **repo.env,
+                    "ANTHROPIC_BASE_URL": server.url,
+                    "OCTOPOID_ARTIFACTS": str(entry / "artifacts"),
+                    **env,
+                    **dict(launch.env),
+                },
                 stdin=stdin,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -199,6 +210,103 @@ def test_a_reviewer_cannot_write_and_gives_its_verdict(run: Any, repo: Repo, wor
     assert git(repo, "status", "--porcelain", "--ignored", at=worktree) == ""
     offered = {one["name"] for one in ran.server.of("script")[0].body["tools"]}
     assert "Read" in offered and not offered & {"Write", "Edit", "NotebookEdit", "Task"}
+
+
+def allow_all(folder: Path) -> None:
+    """Settings in which somebody allowed everything."""
+    (folder / ".claude").mkdir(parents=True, exist_ok=True)
+    settings = {"permissions": {"allow": ["Edit", "Write", "Bash(*)"], "defaultMode": "acceptEdits"}}
+    (folder / ".claude/settings.json").write_text(json.dumps(settings), encoding="utf-8")
+
+
+def test_a_document_role_writes_its_document_and_nothing_else(run: Any, repo: Repo, worktree: Path) -> None:
+    """Whatever the user's own settings allow, and whatever the folder is called."""
+    allow_all(Path(repo.env["HOME"]))
+    entry = repo.root.parent / "an (odd) [place], *" / "001"
+    made, old = entry / "artifacts/plan.md", entry / "artifacts/research.md"
+    old.parent.mkdir(parents=True)
+    old.write_text("It is all in app.py.\n", encoding="utf-8")
+    choice = {"problem": "Where?", "chosen": "here", "variants": ["here", "there"]}
+    ran = run(
+        [
+            tool("Write", file_path=str(made), content="First\n"),
+            tool("Edit", file_path=str(made), old_string="First", new_string="Second"),
+            tool("Read", file_path=str(old)),
+            bash('echo Third >> "$OCTOPOID_ARTIFACTS/plan.md" && git log -1 --format=%s'),
+            tool("Read", file_path=str(worktree / "README.md")),
+            tool("Write", file_path=str(worktree / "by-write.md"), content="x"),
+            tool("Edit", file_path=str(worktree / "README.md"), old_string="project", new_string="mess"),
+            bash("echo x > by-redirection"),
+            bash("touch by-touch"),
+            tool("StructuredOutput", outcome="done", summary="A plan.", decisions=[choice]),
+        ],
+        role=PLANNER,
+        entry=entry,
+    )
+    assert made.read_text(encoding="utf-8") == "Second\nThird\n"
+    assert git(repo, "status", "--porcelain", "--ignored", at=worktree) == ""
+    assert ran.reading.class_ == "ok"
+    assert (ran.reading.result.outcome, ran.reading.result.summary) == ("done", "A plan.")
+    assert ran.reading.result.decisions == (Choice("Where?", "here", ("here", "there")),)
+    assert ran.reading.detail == "tool calls were denied: Bash (2)"
+    said = " ".join(map(str, ran.said("content")))
+    assert "It is all in app.py." in said and "First commit" in said
+    assert said.count("denied by your permission settings") == 2
+
+
+def test_a_document_role_does_not_need_to_say_more(run: Any) -> None:
+    ran = run(
+        [bash('echo Plan > "$OCTOPOID_ARTIFACTS/plan.md"'), text("I wrote plan.md."), text("It is done.")], role=PLANNER
+    )
+    assert (ran.reading.class_, ran.reading.result) == ("ok", Result(summary="It is done."))
+    assert len(ran.server.of("script")) == 3, "it was asked once more for its word"
+
+
+def test_a_tester_runs_and_writes_tests_but_edits_nothing(run: Any, repo: Repo, worktree: Path) -> None:
+    """Its checkout is thrown away as a whole, so what it builds there is nobody's loss."""
+    ran = run(
+        [
+            tool("Write", file_path=str(worktree / "by-write"), content="1"),
+            bash("printf 'test -s README.md' > test.sh && sh test.sh && echo passed"),
+            tool("StructuredOutput", outcome="accept", summary="1 test, passed."),
+        ],
+        role=TESTER,
+    )
+    assert (ran.reading.class_, ran.reading.result) == ("ok", Result("accept", "1 test, passed."))
+    assert "passed" in ran.said("content")
+    assert git(repo, "status", "--porcelain", at=worktree) == "?? test.sh"
+    assert {one["name"] for one in ran.server.of("script")[0].body["tools"]} >= {"Bash", "Read", "StructuredOutput"}
+
+
+def test_a_breakdown_is_held_to_the_form_of_tasks(run: Any) -> None:
+    """What is wrong with them it hears at once, not when its attempt has failed."""
+    wrong = {"key": "a", "title": "Two\nlines", "priority": "high"}
+    right = {"key": "a", "title": "One line", "priority": "P1", "criteria": ["it works :: true"]}
+    ran = run(
+        [
+            tool("StructuredOutput", outcome="done", summary="Tasks.", subtasks=[wrong]),
+            tool("StructuredOutput", outcome="done", summary="Tasks.", subtasks=[right]),
+        ],
+        role=BREAKDOWN,
+    )
+    assert ran.reading.result == Result(
+        "done", "Tasks.", subtasks=(Subtask("a", "One line", priority=1, criteria=("it works :: true",)),)
+    )
+    (refused,) = (one for one in ran.said("content") if "required schema" in str(one))
+    assert "/subtasks/0/title" in str(refused) or "/subtasks/0/priority" in str(refused)
+
+
+def test_a_session_goes_on_and_a_lost_one_is_said_to_be_lost(run: Any, repo: Repo) -> None:
+    first = run([text("I have to ask: which colour?")], prompt="Paint it.")
+    again = run([text("Red it is.")], prompt="The answer: red.", session=first.reading.session)
+    assert (again.reading.class_, again.reading.session) == ("ok", first.reading.session)
+    heard = json.dumps(again.server.of("script")[0].body["messages"])
+    assert heard.index("Paint it.") < heard.index("which colour?") < heard.index("The answer: red.")
+    assert again.reading.usage == first.reading.usage, "the first run is not paid for twice"
+    shutil.rmtree(Path(repo.env["HOME"]) / ".claude/projects")
+    lost = run([text("never asked")], session=first.reading.session)
+    assert (lost.reading.class_, lost.reading.reason, lost.reading.session) == ("ours", "session lost", "")
+    assert lost.server.calls == []
 
 
 @pytest.mark.parametrize("role", [IMPLEMENTER, GATEKEEPER])

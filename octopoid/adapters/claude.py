@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
+from octopoid.adapters import claudeflags
 from octopoid.adapters.base import (
     DETAIL,
     NOT_STARTED,
@@ -32,40 +33,6 @@ from octopoid.settings import Agent, Role
 RETRIES = 3
 """Claude's own limit is 10: three minutes of waiting for a dead API, also after a 401 (LESSONS 23)."""
 
-_WRITING = ("Bash", "Edit", "Write", "NotebookEdit", "Read", "Glob", "Grep", "WebFetch", "WebSearch")
-_LOOKING = ("Read", "Glob", "Grep", *(f"Bash(git {verb}:*)" for verb in ("diff", "log", "show", "status")))
-# `git diff --output=FILE` writes, and the rules above would let it. A determined shell quotes around a pattern, so this
-# is the second line only; the first is that a reviewer's worktree is set back and what it changed is reported.
-_NEVER_LOOKING = ("Edit", "Write", "NotebookEdit", "Bash(git *--out*)")
-# It needs no permission, and makes a worktree and a branch in the user's own checkout and works there from then on.
-_NEVER_WRITING = ("EnterWorktree", "ExitWorktree")
-
-_VERDICT = {
-    "type": "object",
-    "properties": {
-        "outcome": {"enum": ["accept", "reject"]},
-        "summary": {"type": "string", "description": "one or two sentences: what was looked at and why this verdict"},
-        "feedback": {"type": "string", "description": "for a reject: what must change, for the one who does the work"},
-        "findings": {
-            "type": "array",
-            "maxItems": 50,
-            "items": {
-                "type": "object",
-                "properties": {
-                    "file": {"type": "string"},
-                    "line": {"type": "integer", "minimum": 0},
-                    "severity": {"type": "string"},
-                    "message": {"type": "string", "minLength": 1},
-                },
-                "required": ["message"],
-                "additionalProperties": False,
-            },
-        },
-    },
-    "required": ["outcome", "summary"],
-    "additionalProperties": False,
-}
-
 # Its memory is one folder for all worktrees of a repository, and the user's own sessions read and write it too: what an
 # implementer noted there would stand in its reviewer's prompt.
 _ENVIRONMENT = (
@@ -77,9 +44,14 @@ _ENVIRONMENT = (
     ("DISABLE_ERROR_REPORTING", "1"),
     ("DISABLE_TELEMETRY", "1"),
 )
+LOST = "session lost"
+"""Why a run ended that was to go on in a session which is gone: our fault, not the task's, and the next begins anew."""
+
 _CREDENTIALS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
 
 _WINDOW = 8 << 20
+_NAMES, _NAME = 5, 80
+"""Files that a denial names, and characters of each."""
 _WANTED = re.compile(rb'"(?:result|api_retry|rate_limit_event)"')
 
 # What the program says about itself: in the text of a failed result, or on stderr where there is no result at all.
@@ -101,9 +73,11 @@ _STATUSES = {
 _SUBTYPES = {
     "error_max_turns": "turn limit",
     "error_max_budget_usd": "budget",
-    "error_max_structured_output_retries": "no verdict",
+    "error_max_structured_output_retries": "no result",
     "error_during_execution": "interrupted",
 }
+# Its transcript under ~/.claude/projects is gone, or belongs to another folder. Nobody was asked, nothing was paid.
+_LOST = re.compile(r"no conversation found with session id|--resume requires a valid session", re.I)
 
 
 class Claude:
@@ -115,15 +89,26 @@ class Claude:
         """The program, without its arguments."""
         return _program(agent)[0]
 
-    def launch(self, agent: Agent, role: Role, entry: Path, prompt: Path, root: Path) -> Launch:  # noqa: ARG002 - Adapter
-        """Permissions come from the role and work for root too; a verdict comes back as structured output."""
+    def launch(
+        self,
+        agent: Agent,
+        role: Role,
+        entry: Path,
+        prompt: Path,
+        root: Path,
+        session: str = "",
+    ) -> Launch:
+        """Permissions come from the role and work for root too; what cannot write answers with structured output.
+
+        A `session` is found from the same worktree only (2.1.197); a lost one ends the run before it begins.
+        """
         argv = [*_program(agent), "-p", "--output-format", "stream-json", "--verbose"]
         model = agent.model or role.model
         argv += ["--model", model] if model else []
-        argv += ["--max-turns", str(agent.max_turns)] if agent.max_turns else []  # in no help text, but it works
-        argv += _permissions(role)
-        if role.produces == "verdict":
-            argv += ["--json-schema", json.dumps(_VERDICT, separators=(",", ":"))]
+        turns = agent.max_turns or role.max_turns
+        argv += ["--max-turns", str(turns)] if turns else []  # in no help text, but it works
+        argv += ["--resume", session] if session else []
+        argv += [*claudeflags.permissions(role, entry), *claudeflags.word(role.produces)]
         env = tuple(pair for pair in _ENVIRONMENT if pair[0] not in agent.env)
         return Launch((*argv, *agent.args), str(prompt), env)
 
@@ -137,7 +122,8 @@ class Claude:
         )
         if reading.reason == "not logged in":
             reading = reading._replace(detail=f"{reading.detail}; {_login(agent)}")
-        reading = reading._replace(usage=_usage(stream.result), session=_text(stream.result, "session_id"))
+        session = "" if reading.reason == LOST else _text(stream.result, "session_id")
+        reading = reading._replace(usage=_usage(stream.result), session=session)
         if reading.class_ == "environment" and not reading.breaker and reading.reason != "stopped":
             reading = reading._replace(
                 breaker=agent.name if reading.reason in ("configuration", "missing") else _credential(agent)
@@ -162,24 +148,6 @@ def _login(agent: Agent) -> str:
     if named:
         return f"look at {named} in the environment of `octopoid run`"
     return f"run `claude` and log in, or name ANTHROPIC_API_KEY in `env:` of agent {agent.name}"
-
-
-def _permissions(role: Role) -> list[str]:
-    """`acceptEdits` with named tools, never `bypassPermissions`: root may not use that one."""
-    allowed = role.tools or (_WRITING if role.writes else _LOOKING)
-    flags = ["--permission-mode", "acceptEdits" if role.writes else "default", "--allowedTools", ",".join(allowed)]
-    if role.tools or not role.writes:  # what is not allowed is not even offered
-        offered = dict.fromkeys(rule.partition("(")[0] for rule in allowed)
-        flags += ["--tools", ",".join(one for one in offered if not one.startswith("mcp__"))]
-    if role.writes:
-        denied = ",".join(one for one in _NEVER_WRITING if one not in allowed)
-        return [*flags, "--disallowedTools", denied] if denied else flags
-    return [
-        *flags,
-        *("--disallowedTools", ",".join(_NEVER_LOOKING)),
-        # the candidate's own .claude/settings.json and .mcp.json must not decide what its reviewer may do
-        *("--setting-sources", "user", "--strict-mcp-config"),
-    ]
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
@@ -234,6 +202,8 @@ def _judge(stream: _Stream, evidence: Evidence) -> Reading | None:
     if subtype == "success":
         return _api_error(stream, evidence)
     said = _errors(result) or stream.plain or _text(result, "result") or subtype
+    if _LOST.search(_errors(result)):
+        return Reading("ours", LOST, bounded(said, DETAIL))
     return Reading("task", _SUBTYPES.get(subtype, "error"), bounded(said, DETAIL))
 
 
@@ -283,12 +253,26 @@ def _until(at: float, evidence: Evidence) -> float:
 
 
 def _denied(result: dict[str, Any]) -> str:
+    """Which tools were denied and how often; of those that edit, which files."""
     denials = result.get("permission_denials")
-    tools = [_text(one, "tool_name") or "?" for one in denials if isinstance(one, dict)] if denials else []
-    if not tools:
-        return ""
-    counted = ", ".join(f"{name} ({tools.count(name)})" for name in dict.fromkeys(tools))
-    return f"tool calls were denied: {counted}"
+    files: dict[str, list[str]] = {}
+    for one in denials if isinstance(denials, list) else ():
+        if isinstance(one, dict):
+            files.setdefault(_text(one, "tool_name") or "?", []).append(_file(one.get("tool_input")))
+    counted = ", ".join(f"{name} ({_counted(names)})" for name, names in files.items())
+    return f"tool calls were denied: {counted}" if counted else ""
+
+
+def _file(given: object) -> str:
+    """The name of the file that a tool was to change."""
+    path = (_text(given, "file_path") or _text(given, "notebook_path")) if isinstance(given, dict) else ""
+    return " ".join(bounded(PurePath(path).name, _NAME).split())
+
+
+def _counted(names: list[str]) -> str:
+    named = list(dict.fromkeys(one for one in names if one))
+    some = ", ".join(named[:_NAMES]) + (", …" if len(named) > _NAMES else "")
+    return f"{len(names)}: {some}" if some else str(len(names))
 
 
 def _errors(result: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -13,6 +14,8 @@ _ANSWER, _COMMAND, _RESULT = 4000, 800, 1200
 
 _TELLING = ("command", "file_path", "notebook_path", "pattern", "url", "query", "skill", "description", "prompt")
 """Which of a tool's arguments says best what it is asked, best first."""
+
+_TAGS = re.compile(r"</?tool_use_error>")
 
 
 def tell(line: bytes) -> str | None:
@@ -58,7 +61,7 @@ def _block(block: Mapping[str, Any]) -> Iterator[str]:
     elif kind == "tool_use":
         yield _indented(f"> {block.get('name')}: {_asked(block.get('input'))}", "", "  ")
     elif kind == "tool_result":
-        said = bounded(_plain(block.get("content")), _RESULT)
+        said = bounded(_TAGS.sub("", _plain(block.get("content"))), _RESULT)
         if said:
             yield _indented(said, "! " if block.get("is_error") else "  ", "  ")
 
@@ -87,8 +90,14 @@ def _result(event: Mapping[str, Any]) -> Iterator[str]:
         errors = event.get("errors")
         said = "\n".join(map(str, errors)) if isinstance(errors, list) else event.get("result")
         yield f"! {bounded(str(said or event.get('subtype')), _RESULT)}"
+    for one in _each(event.get("permission_denials")):
+        yield _indented(f"! denied: {one.get('tool_name')}: {_asked(one.get('tool_input'))}", "", "  ")
     if "structured_output" in event:
         yield bounded(json.dumps(event["structured_output"], indent=1, ensure_ascii=False), _ANSWER)
+
+
+def _each(value: object) -> Iterator[Mapping[str, Any]]:
+    yield from (one for one in value if isinstance(one, Mapping)) if isinstance(value, list) else ()
 
 
 def _limit(event: Mapping[str, Any]) -> Iterator[str]:
