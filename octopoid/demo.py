@@ -1,7 +1,8 @@
 """The demo: a scratch repository with a small package, and task files that meet everything a task can meet.
 
 Nothing here is special: the layout is that of `init`, the tasks are enqueued or written by hand, the scheduler is that
-of `run`. Only the agent is scripted (docs/scripted-agent.md), so that it needs neither a key nor a network.
+of `run`. Only the agent is scripted (docs/scripted-agent.md), so that it needs neither a key nor a network. The other
+demo, one task through the flow `feature`, is `demofeature`; the repository is the same.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import os
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +26,8 @@ from octopoid.model import Problem
 from octopoid.states import State
 
 FILES = Path(__file__).parent / "demo_files"
+PYTHON = "@PYTHON@"
+"""What stands in FILES for the Python that runs the demo, as a shell writes it."""
 
 STORY: Mapping[str, str] = {
     "add-slugify": "with a criterion that octopoid runs itself",
@@ -122,10 +126,11 @@ def test_command() -> tuple[str, ...]:
     return (sys.executable, "-m", "unittest", "discover", "-q")
 
 
-def make(place: Path) -> Layout:
+def make(place: Path, policy: str = _POLICY, script: str = "agent.yaml") -> Layout:
     """A repository in the empty folder `place`: a package with its tests, committed on main, and what `init` makes.
 
-    Raises GitError, NotFound (git is missing or too old).
+    `policy`: its agents.yaml; `%(tests)s` in it is the command that runs the tests. `script`: the file of FILES that
+    says what its agents do. Raises GitError, NotFound (git is missing or too old).
     """
     if git.version() < git.MINIMUM:
         raise NotFound(f"git {'.'.join(map(str, git.version()))} is too old", "octopoid needs git 2.38 or newer")
@@ -139,9 +144,10 @@ def make(place: Path) -> Layout:
         path.write_bytes(data)
     setup.make_folders(layout)
     setup.make_file(setup.gitignore(layout), setup.GITIGNORE)
-    setup.make_file(layout.agents_yaml, (_POLICY % {"tests": json.dumps(test_command())}).encode())
-    script = {"tasks": scripted_agent.load(str(FILES / "agent.yaml"))}
-    setup.make_file(layout.home / "agent.json", json.dumps(script, indent=1).encode())  # JSON starts faster
+    setup.make_file(layout.agents_yaml, (policy % {"tests": json.dumps(test_command())}).encode())
+    actions = json.dumps({"tasks": scripted_agent.load(str(FILES / script))}, indent=1)  # JSON starts faster
+    actions = actions.replace(PYTHON, json.dumps(shlex.quote(sys.executable))[1:-1])
+    setup.make_file(layout.home / "agent.json", actions.encode())
     git.run(place, "add", "--all")
     git.run(place, "commit", "-q", "-m", "A small package with its tests")
     return layout
@@ -164,21 +170,20 @@ def drop(layout: Layout) -> None:
 
 def ending(layout: Layout) -> Ending:
     """What came of it. `wrong` has a sentence for everything that is not as it should be."""
-    log = git.run(
-        layout.root, "log", "--first-parent", "--reverse", "--format=%h %(trailers:key=Octopoid-Task,valueonly)"
-    )
-    commits = {words[1]: words[0] for line in log.out.splitlines() if len(words := line.split()) == 2}
+    history = landings(layout)
+    landed = dict(history)
     wanted = [task for task in STORY if task != INVALID]
     wrong = [
-        f"{task} did not land: it is {_place(layout, task)}" for task in wanted if not _is_done(layout, task, commits)
+        f"{task} did not land: it is {where(layout, task)}" for task in wanted if not is_done(layout, task, landed)
     ]
+    wrong += twice(history)
     attempts = {task: lifecycle.ledger_of(layout, task).tries.get("implementer", 0) for task in wanted}
     if attempts[SENT_BACK] < 2:
         wrong.append(f"{SENT_BACK} was not sent back")
     problem = next((one for one in Observer(layout).look().problems if one.path.stem == INVALID), None)
     if problem is None:
         wrong.append(f"{INVALID} is invalid and is not shown as such")
-    return Ending(commits, attempts, problem, tuple(wrong))
+    return Ending(landed, attempts, problem, tuple(wrong))
 
 
 def sent_back(layout: Layout) -> tuple[str, ...]:
@@ -191,22 +196,42 @@ def sent_back(layout: Layout) -> tuple[str, ...]:
 
 def tasks() -> Iterator[tuple[str, bytes]]:
     """Every task file: its id and its bytes."""
-    python = shlex.quote(sys.executable).encode()
     for name, data in _parts("tasks.txt"):
-        yield name.removesuffix(".md"), data.replace(b"@PYTHON@", python)
+        yield name.removesuffix(".md"), filled(data)
 
 
-def _is_done(layout: Layout, task: str, commits: Mapping[str, str]) -> bool:
-    found = store.find(layout, task)
-    return found is not None and found[0] is State.DONE and task in commits
+def filled(data: bytes) -> bytes:
+    """A task file of ours that names the Python that runs us."""
+    return data.replace(PYTHON.encode(), shlex.quote(sys.executable).encode())
 
 
-def _place(layout: Layout, task: str) -> str:
+def landings(layout: Layout) -> tuple[tuple[str, str], ...]:
+    """(task, its commit on main), in the order of landing; a task that landed twice is there twice."""
+    log = git.run(
+        layout.root, "log", "--first-parent", "--reverse", "--format=%h %(trailers:key=Octopoid-Task,valueonly)"
+    )
+    return tuple((words[1], words[0]) for line in log.out.splitlines() if len(words := line.split()) == 2)
+
+
+def twice(landed: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """A sentence for every task that landed more than once."""
+    times = Counter(task for task, _ in landed)
+    return (f"{task} landed {count} times" for task, count in times.items() if count > 1)
+
+
+def where(layout: Layout, task: str) -> str:
+    """In which folder a task is and why, in words."""
     found = store.find(layout, task)
     if found is None:
         return "nowhere"
     detail = lifecycle.ledger_of(layout, task).detail
     return f"in {found[0].value}" + (f" ({detail})" if detail else "")
+
+
+def is_done(layout: Layout, task: str, landed: Mapping[str, str]) -> bool:
+    """Its file and git agree: it is done, and its commit is on main."""
+    found = store.find(layout, task)
+    return found is not None and found[0] is State.DONE and task in landed
 
 
 def _parts(name: str) -> Iterator[tuple[str, bytes]]:

@@ -7,6 +7,7 @@ import pty
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +15,8 @@ from typing import NamedTuple
 import pytest
 from harness import Answer, Repo, end_marked, eventually, git, landed, make_repo
 
-from octopoid import demo
+from octopoid import demo, demofeature
+from octopoid.demofeature import TASK, Span
 from octopoid.layout import Layout
 from octopoid.lifecycle import ledger_of
 from octopoid.states import State
@@ -34,10 +36,18 @@ class Shown(NamedTuple):
 
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
-    place = tmp_path_factory.mktemp("demo")
+    yield from _shown(tmp_path_factory.mktemp("demo"))
+
+
+@pytest.fixture(scope="module")
+def feature(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
+    yield from _shown(tmp_path_factory.mktemp("feature"), "--flow", "feature")
+
+
+def _shown(place: Path, *options: str) -> Iterator[Shown]:
     caller, temporary = make_repo(place), place / "tmp"
     temporary.mkdir()
-    answer = caller.octopoid("demo", env={"TMPDIR": str(temporary)}, ok=None, timeout=PATIENCE)
+    answer = caller.octopoid("demo", *options, env={"TMPDIR": str(temporary)}, ok=None, timeout=PATIENCE)
     assert answer.status == 0, answer.out + answer.err
     (scratch,) = temporary.glob("octopoid-demo-*")
     yield Shown(answer, Repo(scratch, caller.env), caller, temporary)
@@ -196,8 +206,8 @@ def test_without_pytest_the_suite_still_runs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("no_color", ["", "1"])
 def test_on_a_terminal_progress_is_drawn_and_lines_fit(no_color: str, tmp_path: Path) -> None:
-    code = """from octopoid.cli import demo
-with demo.display() as shown:
+    code = """from octopoid.cli import demoscreen
+with demoscreen.display() as shown:
     shown.line("x" * 100)
     shown.footer("1 of 6")
 """
@@ -226,3 +236,108 @@ def test_ctrl_c_leaves_and_says_where_things_are(repo: Repo, tmp_path: Path) -> 
         assert running.process.wait(PATIENCE) == 130
         assert f"interrupted; what there is by now is in {place}" in running.text()
         assert "Traceback" not in running.text()
+
+
+# --- --flow feature ---
+
+
+def test_a_feature_lands_once_and_its_documentation_after_it(feature: Shown) -> None:
+    first, second = landed(feature.scratch)
+    assert first == TASK and second.startswith("document-")
+    argv = [sys.executable, "-m", "textkit", "summary", "README*"]
+    assert subprocess.check_output(argv, cwd=feature.scratch.root).split()[1] == b"README.md"
+    assert "textkit summary" in (feature.scratch.root / "README.md").read_text(encoding="utf-8")
+    for module in ("pytest", "unittest"):
+        done = subprocess.run(
+            [sys.executable, "-m", module], cwd=feature.scratch.root, capture_output=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_question_is_answered_and_a_plan_approved_before_anything_is_built(feature: Shown) -> None:
+    events = feature.scratch.octopoid("thread", TASK, "--json").json()["posts"]
+    told = [(one["kind"], one["who"]) for one in events]
+    order = [
+        ("question", "planner"),
+        ("answer", "person"),
+        ("summary", "planner"),
+        ("verdict", "person"),
+        ("summary", "implementer"),
+        ("verdict", "security-reviewer"),
+    ]
+    assert [told.index(one) for one in order] == sorted(told.index(one) for one in order)
+    for command in (f'$ octopoid answer {TASK} -m "{demofeature.ANSWER}"', f"$ octopoid approve {TASK}"):
+        assert command in feature.answer.err
+    assert "| # Goal" in feature.answer.err, "the plan is shown before it is approved"
+
+
+def test_three_reviews_ran_at_the_same_time(feature: Shown) -> None:
+    ending = demofeature.ending(feature.scratch.layout)
+    assert [sorted(one.gate for one in spans) for spans in ending.spans] == [sorted(demofeature.TOGETHER)] * 2
+    assert all(demofeature.overlap(spans) > 0 for spans in ending.spans)
+    assert feature.answer.err.count("all 3 at work at once for ") == 2
+
+
+def test_the_security_finding_sends_the_work_back_once_with_all_that_was_found(feature: Shown) -> None:
+    layout = feature.scratch.layout
+    ledger = ledger_of(layout, TASK)
+    assert ledger.tries["implementer"] == 2
+    (text,) = demofeature.ending(layout).refusals
+    for said in ("reviewer accepts, with remarks", "textkit/summary.py:8: error:", "tester refuses"):
+        assert said in text
+    prompts = [one.read_text(encoding="utf-8") for one in sorted(layout.entries(TASK).glob("*/prompt.md"))]
+    assert any("textkit/summary.py:8: error:" in one for one in prompts)
+    assert "shell=True" in git(feature.scratch, "log", "-p", "-m", "--first-parent", f"{ledger.candidate}")
+    assert "shell=True" not in (feature.scratch.root / "textkit/summary.py").read_text(encoding="utf-8")
+
+
+def test_the_documents_of_the_stages_are_kept_and_never_committed(feature: Shown) -> None:
+    folder = feature.scratch.layout.artifacts(TASK)
+    assert {"research.md", "plan.md"} <= {one.name for one in folder.iterdir()}
+    assert "plan.md" not in git(feature.scratch, "ls-files")
+    assert git(feature.scratch, "status", "--porcelain") == ""
+
+
+def test_what_was_noticed_is_proposed_and_can_be_taken_up(feature: Shown) -> None:
+    (proposal,) = demofeature.ending(feature.scratch.layout).proposals
+    assert feature.scratch.layout.task_file(State.BLOCKED, proposal).exists()
+    commands = [line.split("  ")[1] for line in feature.answer.err.partition("Where to look:\n")[2].splitlines()[:-1]]
+    assert commands[0] == f"cd {feature.scratch.root}"
+    assert commands[-1] == "octopoid retry shorten" and proposal.startswith("shorten")
+    for command in commands[1:-1]:
+        feature.scratch.octopoid(*command.split()[1:])
+
+
+def test_the_feature_is_told_in_the_words_of_the_commands(feature: Shown) -> None:
+    thread, _, rest = feature.answer.out.partition("$ octopoid status\n")
+    board, _, history = rest.partition("$ git log --graph --oneline\n")
+    said = feature.scratch.octopoid("thread", TASK).out
+    assert thread.removeprefix(f"\n$ octopoid thread {TASK}\n").strip() == said.strip()
+    assert board.strip() == feature.scratch.octopoid("status").out.strip()
+    assert history.strip() == git(feature.scratch, "log", "--graph", "--oneline", "--decorate").strip()
+    assert "\x1b" not in feature.answer.out + feature.answer.err and "\r" not in feature.answer.err
+    assert "WRONG" not in feature.answer.err
+    assert list(Path(feature.caller.env["HOME"]).iterdir()) == []
+
+
+def test_what_did_not_happen_is_called_wrong(tmp_path: Path) -> None:
+    layout = demofeature.make(demo.find_place(str(tmp_path / "new")))
+    demofeature.enqueue(layout, time.time())
+    assert demofeature.turn(layout) is None
+    wrong = "\n".join(demofeature.ending(layout).wrong)
+    for said in (
+        "and not research, plan, answer, plan, approve, implement",
+        "there is no plan.md",
+        "refused 0 times, not once",
+        f"{TASK} did not land: it is in incoming",
+        "no documentation landed",
+        "still has the hole",
+        "0 tasks were proposed, not one",
+    ):
+        assert said in wrong
+    assert demofeature.overlap((Span("a", 0.0, 1.0, True), Span("b", 1.5, 2.0, True))) == -0.5
+
+
+def test_a_flow_without_a_demo_is_refused(repo: Repo) -> None:
+    answer = repo.octopoid("demo", "--flow", "featur", ok=(2,))
+    assert "there is no demo of the flow featur" in answer.err and "did you mean `feature`?" in answer.err
