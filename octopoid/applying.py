@@ -156,7 +156,7 @@ class Hands:
             self.say(f"{item.id}: something of its last attempt still runs and is being ended")
             return
         self.surveyor.spent(outcome.usage.usd or 0.0)
-        who = entry.opening.agent or entry.opening.gate or entry.opening.kind
+        who = entry.opening.gate or entry.opening.agent or entry.opening.kind
         what = _ENDINGS.get(outcome.verdict or outcome.verb) or outcome.reason or "ended"
         detail = outcome.detail.splitlines()[0] if outcome.detail.strip() else ""
         self.say(f"{item.id}: {who}: {what}" + (f": {detail}" if detail else ""))

@@ -170,6 +170,8 @@ def _remains(layout: Layout, item: Item, entry: Entry, config: Config) -> Remain
         word = _word(folder, reading)
     except Invalid as error:
         garbled = error.message
+    if reading is not None and reading.reason == "bad result" and word == Result():
+        garbled = garbled or reading.detail  # it said something, and a question among it must not be lost
     failed = exit_.failed if exit_ else None
     written: tuple[str, ...] = ()
     if entry.opening.kind == "attempt" and not garbled:

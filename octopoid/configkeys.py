@@ -194,6 +194,7 @@ ROLE = (
     _of(Role, "tools", "tools", "the tools its program may use; empty = the adapter's own choice"),
     _of(Role, "model", "text", "the model, unless the agent names one"),
     Key("artifact", "file", "", "the document that it writes", says="`NAME.md` for a document"),
+    _of(Role, "proposals", "yesno", "its tasks wait, parked, until a person starts or drops each of them"),
     _of(Role, "inputs", "words", "documents that it wants to see, where an earlier stage makes them"),
     _of(Role, "max_turns", "number", "turns of one attempt; `0` = as the agent says"),
     _of(Role, "timeout", "duration", "wall clock of one attempt; `0` = as the agent says"),

@@ -117,6 +117,7 @@ def _success(ledger: Ledger, entry: Entry, outcome: Outcome) -> Ledger:
     return ledger._replace(
         candidate=outcome.candidate or ledger.candidate,
         base=(opening.base or ledger.base) if outcome.candidate else ledger.base,
+        bare=outcome.bare or (ledger.bare and not outcome.candidate),
         stage=outcome.next_stage,
         role=outcome.next_role,
         artifacts={**ledger.artifacts, **dict.fromkeys(outcome.artifacts, entry.number)},

@@ -82,14 +82,19 @@ def tasks(
     if item.task is None:
         return ()
     opening = entry.opening
-    children = word.subtasks if opening.produces == "tasks" and outcome.class_ == "ok" else ()
+    known = config.roles.get(opening.role)
+    asked = word.subtasks if opening.produces == "tasks" and outcome.class_ == "ok" else ()
+    proposes = known is not None and known.proposals
+    children = () if proposes else asked
     if not outcome.approval:  # no agent chooses its own judges
         children = tuple(one if _as_strict(one.flow, config) else one._replace(flow="") for one in children)
     origin = f"Noticed by {opening.role} while working on `{item.id}` (attempt {opening.attempt})."
-    noticed = breakdown.mend(word.discovered, roles=playable(config), flows=usable(config), ids=ids)
+    extra = breakdown.mend(
+        (*(asked if proposes else ()), *word.discovered), roles=playable(config), flows=usable(config), ids=ids
+    )
     return (
         *breakdown.make(item.task, entry.number, children, commands=outcome.approval, proposal=False, origin=""),
-        *breakdown.make(item.task, entry.number, noticed, commands=False, proposal=True, origin=origin),
+        *breakdown.make(item.task, entry.number, extra, commands=False, proposal=True, origin=origin),
     )
 
 

@@ -115,9 +115,9 @@ def groups_of(item: Item, flow: Flow) -> tuple[tuple[Gate, ...], ...]:
     """The gates of this task: groups in order, the gates of one group at the same time.
 
     Criteria with a command are checks even where the flow has none; a candidate that touches the policy always needs a
-    person (DESIGN §2, §3).
+    person (DESIGN §2, §3). Where nothing is to land (documents, verdicts, tasks) nobody is asked about it.
     """
-    groups = flow.gates
+    groups = () if item.ledger.bare else flow.gates
     names = {gate.name for group in groups for gate in group}
     if item.task and commands_of(item.task, ()) and "checks" not in names:
         groups = ((_CHECKS,), *groups)
@@ -145,7 +145,7 @@ def checks_for(item: Item, flow: Flow, config: Config) -> tuple[Check, ...]:
     """The commands of the `checks` gate of this task."""
     if item.task is None:
         return ()
-    return commands_of(item.task, config.checks if has_checks(flow) else ())
+    return commands_of(item.task, config.checks if has_checks(flow) and not item.ledger.bare else ())
 
 
 def checks_key(checks: tuple[Check, ...]) -> str:

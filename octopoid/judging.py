@@ -187,6 +187,8 @@ def _agent_end(failed: StepExit, opening: Opening, remains: Remains, now: float)
         return _end(opening, remains, now, "environment", detail, breaker=breaker)
     if reading is not None and reading.class_ == "environment":
         return _end(opening, remains, now, "environment", reading.detail, breaker=breaker)
+    if reading is not None and reading.class_ == "ours":
+        return _end(opening, remains, now, "ours", f"{reading.reason}: {reading.detail}")
     if remains.word.outcome in ("question", "handoff", "failed"):
         return None
     if failed.signal is not None:
@@ -280,7 +282,9 @@ def _move_attempt(outcome: Outcome, opening: Opening, ledger: Ledger, frame: Fra
     if outcome.class_ == "ok":
         # Without commits there is a candidate all the same: what the document, the verdict or the tasks are about.
         candidate = outcome.candidate or ledger.candidate or opening.base_sha
-        return carried._replace(verb="submit", enters="provisional", candidate=candidate, approval=frame.approval)
+        bare = not outcome.candidate and (ledger.bare or not ledger.candidate)
+        submitted = carried._replace(verb="submit", enters="provisional", candidate=candidate, bare=bare)
+        return submitted._replace(approval=frame.approval)
     if outcome.reason == "question":
         return carried._replace(verb="block", enters="blocked")
     if outcome.reason == "stopped" and outcome.detail == PARK:

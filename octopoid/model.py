@@ -149,7 +149,8 @@ class Outcome(NamedTuple):
     `verb`, `leaves` and `enters` are the move that this entry carries, if any; `moved-<enters>` says it was made.
     `artifacts`: documents that this entry holds a new version of. `children`, `proposals`: ids of the tasks that are to
     be made from its `children.json`; the marker `spawned` says that they were. `approval`: a person must say yes first.
-    `next_stage`, `next_role`: where the task stands after this. `session`: what its agent can be resumed with.
+    `next_stage`, `next_role`: where the task stands after this. `session`: what its agent can be resumed with. `bare`:
+    the candidate brings no work of its own, it only says where documents, a verdict or tasks come from.
     """
 
     kind: str
@@ -178,6 +179,7 @@ class Outcome(NamedTuple):
     next_stage: str = ""
     next_role: str = ""
     session: str = ""
+    bare: bool = False
 
 
 class Entry(NamedTuple):
@@ -229,7 +231,7 @@ class Ledger(NamedTuple):
     waits for a person's yes. `handoff`: the role that was asked to take over; `handoffs`: how often. `conflict`: the
     candidate did not merge. `artifacts`: document → number of the entry with its newest version. `children`: ids of its
     subtasks. `spawn`: numbers of the entries whose tasks are not all made yet. `sessions`: role → what its agent can be
-    resumed with, after a question.
+    resumed with, after a question. `bare`: there is nothing to land, so no gate is asked about it.
     """
 
     expected: str = ""
@@ -273,6 +275,7 @@ class Ledger(NamedTuple):
     children: tuple[str, ...] = ()
     spawn: tuple[int, ...] = ()
     sessions: Mapping[str, str] = {}
+    bare: bool = False
 
 
 class Item(NamedTuple):

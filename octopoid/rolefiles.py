@@ -211,6 +211,9 @@ def _agree(reader: Reader, node: Node, values: dict[str, Any]) -> None:
     if values["writes"] and produces != "commits":
         message = f"`writes: true` means nothing to a role that produces {produces}: what it changes is thrown away"
         reader.complain(node.keys["writes"], message, "remove it, or write produces: commits")
+    if values["proposals"] and produces != "tasks":
+        message = f"`proposals: true` means nothing to a role that produces {produces}"
+        reader.complain(node.keys["proposals"], message, "remove it, or write produces: tasks")
     for one in values["inputs"]:
         if not ARTIFACT.match(one):
             reader.complain(fields["inputs"], f"`{one}` is not a document's name", "a name like `plan.md`")

@@ -74,7 +74,8 @@ class Role(NamedTuple):
 
     `produces`: commits | document | verdict | tasks, or any: as it is used (a Claude Code agent). `writes`: may it
     change files. `source`: its file. `artifact`: the document it writes. `inputs`: documents it wants. `plain`: the
-    text is no template. `max_turns`, `timeout`: 0 = as the agent says.
+    text is no template. `max_turns`, `timeout`: 0 = as the agent says. `proposals`: a person decides about each of its
+    tasks.
     """
 
     name: str
@@ -90,6 +91,7 @@ class Role(NamedTuple):
     max_turns: int = 0
     timeout: float = 0.0
     plain: bool = False
+    proposals: bool = False
 
 
 class Stage(NamedTuple):

@@ -175,8 +175,8 @@ def _held(schedule: Schedule, what: Task, config: Config, look: Look) -> str:
 
 
 def _proposes(what: Task, config: Config) -> bool:
-    """Does the first who works on it leave tasks that a person must accept?"""
+    """Does the first who works on it leave tasks that a person must accept, one by one?"""
     flow = config.flows.get(what.flow)
     first = what.role or (flow.stages[0].role if flow and flow.stages else "")
     role = config.roles.get(first)
-    return role is not None and role.produces == "tasks"
+    return role is not None and role.proposals

@@ -331,3 +331,66 @@ def test_a_conflict_goes_to_who_resolves_conflicts(repo: Repo) -> None:
     run(repo)
     assert landed(repo) == ("clash",)
     assert [one.opening.role for one in entries(repo, "clash") if one.opening.role] == ["implementer", "rebaser"]
+
+
+def test_a_role_that_makes_no_commits_needs_no_gate(repo: Repo) -> None:
+    """A task may name any role: research in the default flow ends with its document, and nobody is asked about it."""
+    team(repo, {"researcher": [document("research.md", "All of it")]}, gates=["checks", "gatekeeper", "human"])
+    drop(repo, "look", "---\nrole: researcher\n---\n# Look into it\n")
+    run(repo)
+    assert state_of(repo, "look") is State.DONE
+    assert kinds(repo, "look") == ["implement", "finish"]
+
+
+def test_what_is_proposed_starts_only_when_a_person_says_so(repo: Repo) -> None:
+    said = {"outcome": "done", "subtasks": [subtask("a", criteria=["works :: touch /tmp/never"]), subtask("b", "a")]}
+    team(repo, {"proposer": [[{"result": said}]], "implementer": [write("a.txt")]}, limits={"proposals": 5})
+    drop(repo, "ideas", "---\nrole: proposer\n---\n# Ideas\n")
+    run(repo, ok=(6,))
+    assert state_of(repo, "ideas") is State.DONE
+    proposals = sorted(repo.layout.folder(State.BLOCKED).glob("*.md"))
+    assert len(proposals) == 2
+    assert all(":: touch" not in one.read_text() for one in proposals)
+
+
+OWN_ROLE = """\
+---
+description: writes haiku about the change
+produces: document
+artifact: haiku.md
+---
+You write a haiku about `{{ task.title }}`.
+
+{% include "given" %}
+{% include "worktree" %}
+{% include "contract" %}
+"""
+
+OWN_FLOW = """\
+description: a poem first, then the work, then the poet judges it
+stages:
+  - {name: poem, role: poet, commit: docs/haiku.md}
+  - {name: work, role: implementer, needs: [haiku.md]}
+gates: [checks, critic]
+"""
+
+CRITIC = '---\nproduces: verdict\n---\nIs it poetic?\n\n{% include "given" %}\n{% include "contract" %}\n'
+
+
+def test_a_role_and_a_flow_of_ones_own_are_two_files(repo: Repo) -> None:
+    roles = {
+        "poet": [[{"run": 'grep -q "You write a haiku" "$OCTOPOID_PROMPT_FILE"'}, *document("haiku.md", "old pond")]],
+        "implementer": [[{"run": 'grep -q "old pond" "$OCTOPOID_PROMPT_FILE"'}, *write("frog.txt")]],
+        "critic": [[{"reject": "no frog jumps"}], [{"accept": "splash"}]],
+    }
+    team(repo, roles, OWN_FLOW)
+    repo.layout.roles.mkdir(exist_ok=True)
+    (repo.layout.roles / "poet.md").write_text(OWN_ROLE, encoding="utf-8")
+    (repo.layout.roles / "critic.md").write_text(CRITIC, encoding="utf-8")
+    repo.octopoid("config", "check")
+    assert "poem" in repo.octopoid("flows", "show", "mine").out
+    assert "poet" in repo.octopoid("roles").out
+    task = repo.octopoid("enqueue", "A frog", "--flow", "mine").out.strip()
+    run(repo, ok=(0, 6))
+    shown = repo.octopoid("show", task, "--json").json()["task"]
+    assert shown["state"] in ("done", "blocked")

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from octopoid import steer, views
 from octopoid.cli import reading, render, speak
 from octopoid.layout import Layout
-from octopoid.states import ACTIVE, State
+from octopoid.states import ACTIVE
 
 STATES = {name: state for state, name in views.STATE_NAMES.items()}
 INVALID = "invalid"
@@ -18,8 +18,7 @@ def show(states: Collection[str] = (), label: str = "", ready: bool = False, as_
     layout = speak.layout()
     found = reading.observe(layout)
     wanted = [STATES[name] for name in states if name != INVALID] if states else list(ACTIVE)
-    waits = reading.waits(layout, found) if State.PROVISIONAL in wanted else views.Waits()
-    waits = waits._replace(over=reading.ended(layout, found))
+    waits = reading.waits(layout, found)._replace(over=reading.ended(layout, found))
     pauses, now = steer.pauses(layout), speak.now()
     items, base = reading.in_state(layout, found, wanted), reading.base(layout) if as_json else ""
     tasks = [views.task(item, found.look, now, pauses, waits, base) for item in items]

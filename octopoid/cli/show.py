@@ -10,7 +10,7 @@ from octopoid import details, lifecycle, steer, views
 from octopoid.cli import common, reading, render
 from octopoid.layout import Layout
 from octopoid.model import Item
-from octopoid.states import SATISFYING, State
+from octopoid.states import SATISFYING
 
 cli = typer.Typer()
 
@@ -22,8 +22,7 @@ def show(word: common.Id, as_json: common.Json = False) -> None:
     task = lifecycle.resolve(layout, word)
     found = reading.observe(layout)
     item = reading.item(layout, found, task)
-    waits = reading.waits(layout, found) if item.state is State.PROVISIONAL else views.Waits()
-    waits = waits._replace(over=reading.ended(layout, found))
+    waits = reading.waits(layout, found)._replace(over=reading.ended(layout, found))
     view = views.task(item, found.look, common.now(), steer.pauses(layout), waits, reading.base(layout))
     entries = tuple(details.entry(one, layout.entry(task, one.number)) for one in found.observer.entries(task))
     verdicts = tuple(details.verdict(one) for one in item.ledger.verdicts)
