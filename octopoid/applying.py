@@ -269,8 +269,9 @@ class Hands:
     def _spawn(self, action: Spawn, at: Moment) -> None:
         opened = sum(1 for item in at.look.items if item.state is State.BLOCKED and _is_proposal(item))
         room = at.config.limits.proposals - opened
-        for task in spawning.spawn(self.layout, action.task, action.entry, room, at.now):
-            self.say(f"{task}: made for {action.task}")
+        for made in spawning.spawn(self.layout, action.task, action.entry, room, at.now):
+            how = "proposed, waits for you; noticed in" if made.proposal else "made, a part of"
+            self.say(f"{made.id}: {how} {action.task}")
 
     def _site(self, at: Moment) -> steps.Site:
         return steps.Site(self.layout, at.config, self.env)

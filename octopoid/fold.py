@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from octopoid.model import Entry, Feedback, Ledger, Outcome, Verdict
+from octopoid.model import Entry, Feedback, Ledger, Opening, Outcome, Verdict
 
 BACKOFF_FIRST = 10.0
 BACKOFF_CAP = 300.0
@@ -80,7 +80,7 @@ def _program(ledger: Ledger, entry: Entry) -> Ledger:
         return ledger._replace(reviews=(*ledger.reviews, entry)) if apart else ledger._replace(open=entry)
     ledger = _costs(ledger, outcome)
     if opening.kind == "attempt":
-        ledger = ledger._replace(sessions=_sessions(ledger, role, outcome))
+        ledger = ledger._replace(sessions=_sessions(ledger, opening, outcome))
     if opening.kind == "attempt" and outcome.class_ in ("ok", "task"):
         # It got as far as its agent, so the worktree is at its work; what changes no files was given a clean one.
         ledger = ledger._replace(judged=opening.produces not in ("", "commits"))
@@ -100,10 +100,17 @@ def _costs(ledger: Ledger, outcome: Outcome) -> Ledger:
     return ledger._replace(usd=(ledger.usd or 0.0) + outcome.usage.usd)
 
 
-def _sessions(ledger: Ledger, role: str, outcome: Outcome) -> dict[str, str]:
+def session_key(agent: str, role: str) -> str:
+    """Whose session it is: another agent of the same role cannot go on with it."""
+    return f"{agent} {role}"
+
+
+def _sessions(ledger: Ledger, opening: Opening, outcome: Outcome) -> dict[str, str]:
     """Only an agent that asked is resumed, with the answer: every other attempt begins with a fresh mind."""
-    others = {key: session for key, session in ledger.sessions.items() if key != role}
-    return {**others, role: outcome.session} if outcome.session and outcome.reason == "question" else others
+    kept = {key: session for key, session in ledger.sessions.items() if not key.endswith(f" {opening.role}")}
+    if outcome.session and outcome.reason == "question":
+        kept[session_key(opening.agent, opening.role)] = outcome.session
+    return kept
 
 
 def _success(ledger: Ledger, entry: Entry, outcome: Outcome) -> Ledger:

@@ -137,6 +137,7 @@ def _advance(layout: Layout, item: Item, entry: Entry, now: float, drop: bool = 
         enters="done",
     )
     lifecycle.settle(layout, item.id, entry.number, outcome, now)
+    merging.drop_ref(layout.root, item.id)  # the base keeps the commit now; nobody wants a ref for every task there was
     return Landed(True)
 
 

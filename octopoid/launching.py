@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from octopoid import attempts, documents, durable, lifecycle, process, store
 from octopoid.errors import LostRace
+from octopoid.fold import session_key
 from octopoid.gates import artifact_of, checks_key, produces
 from octopoid.model import Item, Opening, Outcome
 from octopoid.plans import Projection, Start, StartProbe, StartReview, TakeBranch
@@ -65,7 +66,7 @@ def start_attempt(site: Site, item: Item, start: Start, reuse: Path | None, now:
         slot=start.slot,
         produces=produces(role, start.stage, site.config),
         artifact=artifact_of(role, start.stage, site.config),
-        session=item.ledger.sessions.get(role, ""),
+        session=item.ledger.sessions.get(session_key(agent.name, role), ""),
     )
     begun = attempts.begin(site.layout, item.id, opening, _files(site, item), locked=True)
     with _holding(begun):

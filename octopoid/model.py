@@ -230,8 +230,8 @@ class Ledger(NamedTuple):
     `stage`, `role`: where the task stands, as its last attempt said ("" = at its beginning). `awaiting`: the stage that
     waits for a person's yes. `handoff`: the role that was asked to take over; `handoffs`: how often. `conflict`: the
     candidate did not merge. `artifacts`: document → number of the entry with its newest version. `children`: ids of its
-    subtasks. `spawn`: numbers of the entries whose tasks are not all made yet. `sessions`: role → what its agent can be
-    resumed with, after a question. `bare`: there is nothing to land, so no gate is asked about it.
+    subtasks. `spawn`: numbers of the entries whose tasks are not all made yet. `sessions`: agent and role → what it can
+    be resumed with, after a question. `bare`: there is nothing to land, so no gate is asked about it.
     """
 
     expected: str = ""

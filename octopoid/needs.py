@@ -18,7 +18,7 @@ _COMMANDS = {
 
 def needs(look: Look, waits: views.Waits, running_ids: Collection[str]) -> tuple[views.NeedView, ...]:
     """What tasks need a person for, oldest first; files that are no tasks at all come last."""
-    found = [_need(item, waits) for item in look.items if item.id not in running_ids]
+    found = [_need(item, waits) for item in look.items if item.id not in running_ids or item.id in waits.human]
     found += [_need_of_file(one, look) for one in look.problems]
     behind = blocking(look)
     counted = (one._replace(blocks=behind.get(one.task or "", 0)) for one in found if one is not None)

@@ -39,8 +39,8 @@ def load(layout: Layout, task: str, number: int) -> tuple[breakdown.Made, ...]:
         raise Invalid(str(problem), (problem,)) from None
 
 
-def spawn(layout: Layout, task: str, number: int, room: int, now: float) -> tuple[str, ...]:
-    """Make what entry `number` asks for and is not there yet; the ids that were made now.
+def spawn(layout: Layout, task: str, number: int, room: int, now: float) -> tuple[breakdown.Made, ...]:
+    """Make what entry `number` asks for and is not there yet; what was made now.
 
     `room`: so many more proposals may be open. What is over it is not made, and the journal says so. Raises Invalid.
     """
@@ -55,7 +55,7 @@ def spawn(layout: Layout, task: str, number: int, room: int, now: float) -> tupl
         make = _propose if one.proposal else _enqueue
         make(layout, one, now + at * _STEP, task)
         room -= one.proposal
-        new.append(one.id)
+        new.append(one)
     attempts.mark_spawned(layout, task, number)
     steer.wake(layout)
     return tuple(new)

@@ -394,3 +394,11 @@ def test_a_role_and_a_flow_of_ones_own_are_two_files(repo: Repo) -> None:
     run(repo, ok=(0, 6))
     shown = repo.octopoid("show", task, "--json").json()["task"]
     assert shown["state"] in ("done", "blocked")
+
+
+def test_nothing_of_ours_stays_in_the_repository_after_landing(repo: Repo) -> None:
+    team(repo, {"implementer": [write("a.txt")]})
+    drop(repo, "one", "# One\n")
+    run(repo)
+    assert landed(repo) == ("one",)
+    assert git(repo, "for-each-ref", "--format=%(refname)") == "refs/heads/main"
