@@ -6,6 +6,7 @@ leaves; the file not being there is a lost race, said aloud.
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -75,9 +76,16 @@ def block(layout: Layout, task: str, leaves: State, reason: str, detail: str, no
 
 
 def record(layout: Layout, task: str, opening: Opening, outcome: Outcome, now: float) -> None:
-    """An entry that is closed from the start: a refusal or a finish that needs no run, with the move it carries."""
-    begun = attempts.begin(layout, task, opening, outcome=outcome)
-    carry(layout, task, begun.number, outcome, now, by=opening.by)
+    """An entry that is closed from the start: a refusal or a finish that needs no run, with the move it carries.
+
+    Its lock is held until the move is made: what a living command is about to do is not for healing.
+    """
+    begun = attempts.begin(layout, task, opening, outcome=outcome, locked=True)
+    try:
+        carry(layout, task, begun.number, outcome, now, by=opening.by)
+    finally:
+        if begun.lock is not None:
+            os.close(begun.lock)
 
 
 def give_back(layout: Layout, task: str, leaves: State, detail: str, now: float) -> None:

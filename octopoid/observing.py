@@ -68,6 +68,7 @@ class Surveyor:
             breakers=breakers,
             answered=frozenset(item.id for item in look.items if _answered(item, now)),
             strays=self._strays(look),
+            moving=frozenset(item.id for item in look.items if self._is_moving(item)),
             occupied={item.id: taken for item in look.items if (taken := self._occupied(item))},
             landing_retry={task: until for task, until in landing_retry.items() if until > now},
             slots=_slots(look, live, panel),
@@ -95,6 +96,10 @@ class Surveyor:
     def spent(self, usd: float) -> None:
         """An attempt ended that cost so much."""
         self._usd += usd
+
+    def _is_moving(self, item: Item) -> bool:
+        unmoved = item.ledger.unmoved
+        return unmoved is not None and locks.is_held(self.layout.entry(item.id, unmoved.number) / "lock")
 
     def _occupied(self, item: Item) -> str:
         """Why the move of a closed entry is not made: an editor saved behind it, so its target name is taken."""

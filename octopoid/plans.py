@@ -58,6 +58,8 @@ class Snapshot(NamedTuple):
     strays: tuple[str, ...] = ()
     trouble: Mapping[str, str] = {}
     """Tasks whose result git cannot compute, with what it said."""
+    moving: frozenset[str] = frozenset()
+    """Tasks that a living command is about to move: nothing for healing."""
     occupied: Mapping[str, str] = {}
     """Tasks whose move is not made because the name is taken there, with what a person can do."""
     landing_retry: Mapping[str, float] = {}

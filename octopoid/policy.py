@@ -50,6 +50,9 @@ from octopoid.ready import dead_dependency, settled_at
 from octopoid.settings import Config, Flow, Stage
 from octopoid.states import State
 
+MOVING = 1.0
+"""Seconds until a task is looked at again that somebody's command is moving; the command wakes us when it is done."""
+
 
 def plan(snapshot: Snapshot, config: Config, now: float) -> Plan:
     """What to do now. Tasks are decided in their order (priority, age, id); each start counts against the next."""
@@ -70,6 +73,8 @@ def decide(item: Item, scene: Scene) -> Decision:
     occupied = scene.snapshot.occupied.get(item.id)
     if occupied and (live is None or not live.held):
         return Decision(waits="occupied", text=occupied, command=f"octopoid show {item.id}")
+    if item.id in scene.snapshot.moving:
+        return Decision(waits="running", text="a command is moving it", until=scene.now + MOVING)
     healing = _heal(item)
     if healing:
         return healing
@@ -234,6 +239,8 @@ def _incoming(item: Item, scene: Scene) -> Decision:
     if item.ledger.deaths >= DEATHS:
         return Decision(given_up(item))
     stop = first_stop(before_claim(item, scene))
+    if stop and stop.name == "no document":  # nothing but a person can change that
+        return Decision(Block(item.id, item.state, "failed", stop.text))
     if stop:
         return (_no_base(item, scene) if stop.name == "no base" else None) or stopped(stop)
     flow = gates.flow_of(item.task, config) if item.task else None

@@ -9,11 +9,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from octopoid import durable
+from octopoid import durable, locks
 from octopoid.errors import Conflict, Invalid, LostRace
 from octopoid.layout import Layout
 from octopoid.model import Problem
-from octopoid.states import ACTIVE, RANK, TRANSITIONS, State
+from octopoid.states import ACTIVE, RANK, TRANSITIONS, Move, State
+
+MOVING = 30.0
+"""Seconds that a move waits for another one; each takes milliseconds."""
 
 MAX_BYTES = 16 * 1024 * 1024
 
@@ -153,14 +156,25 @@ def move(layout: Layout, task: str, verb: str, leaves: State, rewrite: Callable[
     rule = TRANSITIONS[verb]
     if leaves not in rule.leaves:
         raise ValueError(f"{verb} does not leave {leaves}")
+    # One move at a time: between its rewriting and its last rename a file could be renamed away by somebody else's
+    # move, and writing would make it again, empty of what came between (LESSONS 1).
+    layout.run.mkdir(exist_ok=True)
+    with locks.waiting(layout.run / "moving.lock", MOVING, 0.001):
+        return _move(layout, task, rule, leaves, rewrite)
+
+
+def _move(layout: Layout, task: str, rule: Move, leaves: State, rewrite: Callable[[bytes], bytes] | None) -> State:
     source, target = layout.task_file(leaves, task), layout.task_file(rule.enters, task)
+    moving = _moving_path(layout, leaves, task)
+    under_way = os.path.lexists(moving)
+    if not under_way and not os.path.lexists(source):
+        raise _lost(task, leaves)
     if os.path.lexists(target):
         raise LostRace(occupied(layout, source, target))
-    moving = _moving_path(layout, leaves, task)
-    if rewrite is None and not os.path.lexists(moving):
+    if rewrite is None and not under_way:
         _rename(layout, source, target, task, leaves)
         return rule.enters
-    if not os.path.lexists(moving):
+    if not under_way:
         layout.moving.mkdir(exist_ok=True)
         _rename(layout, source, moving, task, leaves)
     if rewrite is not None:
@@ -172,9 +186,10 @@ def move(layout: Layout, task: str, verb: str, leaves: State, rewrite: Callable[
 def put_back(layout: Layout, task: str, state: State) -> bool:
     """A file that a killed move left in `.moving` goes back to the folder it was leaving. False: nothing was there."""
     moving, home = _moving_path(layout, state, task), layout.task_file(state, task)
-    if not os.path.lexists(moving) or os.path.lexists(home):
-        return False
-    durable.rename(moving, home)
+    with locks.waiting(layout.run / "moving.lock", MOVING, 0.001):
+        if not os.path.lexists(moving) or os.path.lexists(home):
+            return False
+        durable.rename(moving, home)
     return True
 
 
@@ -193,11 +208,13 @@ def _rename(layout: Layout, source: Path, target: Path, task: str, leaves: State
     try:
         durable.rename(source, target)
     except FileNotFoundError:
-        raise LostRace(
-            f"{task} is not in {leaves.value} any more", f"octopoid show {task} says where it is now"
-        ) from None
+        raise _lost(task, leaves) from None
     except FileExistsError:
         raise LostRace(occupied(layout, source, target)) from None
+
+
+def _lost(task: str, leaves: State) -> LostRace:
+    return LostRace(f"{task} is not in {leaves.value} any more", f"octopoid show {task} says where it is now")
 
 
 def occupied(layout: Layout, source: Path, target: Path) -> str:
