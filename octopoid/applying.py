@@ -164,7 +164,7 @@ class Hands:
     def _end(self, action: End, at: Moment) -> None:
         item = at.look.get(action.task)
         ledger = item.ledger if item else self.observer.ledger(action.task)
-        opened = (*ledger.reviews, *((ledger.open,) if ledger.open else ()))
+        opened = (*((ledger.open,) if ledger.open else ()), *ledger.reviews)
         entry = next((one for one in opened if action.entry in (0, one.number)), None)
         if entry is None:
             return

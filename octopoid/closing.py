@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from octopoid import (
     durable,
     evidence,
     framing,
+    gates,
     judging,
     lifecycle,
     process,
@@ -49,7 +51,9 @@ def close(layout: Layout, item: Item, entry: Entry, config: Config, ids: Collect
     if not process.end_marked(str(folder), END_GRACE):
         return None
     remains = _remains(layout, item, entry, config)
-    frame = framing.frame(item, entry.opening, config, framing.Family(ids, _depth(layout, item)))
+    above = _ancestors(layout, item)
+    waited_for = frozenset(ids) - {item.id, *above}  # they wait for their subtasks: none of these can wait for them
+    frame = framing.frame(item, entry.opening, config, framing.Family(waited_for, len(above)))
     outcome = judging.judge(entry.opening, remains, item.ledger, frame, now)
     if not _at_home(item, entry):
         outcome = _elsewhere(outcome, item.state.value)
@@ -86,13 +90,14 @@ def _keep(
     )
 
 
-def _depth(layout: Layout, item: Item) -> int:
-    """How many breakdowns lie between this task and the one that a person wrote."""
-    depth, parent = 0, item.task.parent if item.task else None
-    while parent and depth < _DEEP:
-        depth += 1
+def _ancestors(layout: Layout, item: Item) -> list[str]:
+    """The tasks whose breakdowns lie between this one and the one that a person wrote."""
+    found: list[str] = []
+    parent = item.task.parent if item.task else None
+    while parent and len(found) < _DEEP:
+        found.append(parent)
         parent = spawning.parent_of(layout, parent)
-    return depth
+    return found
 
 
 def close_stray(layout: Layout, task: str, entry: Entry, where: str, now: float) -> bool:
@@ -177,6 +182,9 @@ def _remains(layout: Layout, item: Item, entry: Entry, config: Config) -> Remain
     if entry.opening.kind == "attempt" and not garbled:
         try:
             written = documents.changed(layout, item.id, entry.number, item.ledger.artifacts)
+            kept = _approved(item, entry, config)
+            facts = facts._replace(changed=(*facts.changed, *(f"the approved {one}" for one in written if one in kept)))
+            written = tuple(one for one in written if one not in kept)
         except Invalid as error:
             garbled = error.message
     return Remains(
@@ -190,6 +198,13 @@ def _remains(layout: Layout, item: Item, entry: Entry, config: Config) -> Remain
         started=entry.started or exit_ is not None,
         documents=written,
     )
+
+
+def _approved(item: Item, entry: Entry, config: Config) -> frozenset[str]:
+    """The documents that a person said yes to: no later stage puts another version behind that yes."""
+    flow = gates.flow_of(item.task, config) if item.task else None
+    earlier = [one for one in flow.stages if one.name != entry.opening.stage] if flow else []
+    return frozenset(one.artifact for one in earlier if one.approval and one.name in item.ledger.stages)
 
 
 def _tail(folder: Path, failed: StepExit, adapter: str) -> str:
@@ -210,13 +225,10 @@ def _exit(folder: Path) -> Exit | None:
 
 
 def _word(folder: Path, reading: Reading | None) -> Result:
-    """The agent's own result file, else what its adapter found in its output."""
-    try:
-        return results.parse((folder / "result.json").read_bytes())
-    except FileNotFoundError:
-        return (reading.result if reading else None) or Result()
-    except OSError as error:
-        raise Invalid(f"result.json: {error.strerror}") from None
+    """The agent's own result file, else what its adapter found in its output. To open a pipe would be to wait."""
+    if os.path.lexists(folder / "result.json"):
+        return results.parse(documents.read(folder / "result.json"))
+    return (reading.result if reading else None) or Result()
 
 
 def _reading(folder: Path, entry: Entry, exit_: Exit | None, config: Config) -> Reading | None:
@@ -234,8 +246,8 @@ def _reading(folder: Path, entry: Entry, exit_: Exit | None, config: Config) -> 
 
 def _stop(folder: Path) -> str:
     try:
-        return (folder / "stop").read_text(encoding="utf-8", errors="replace").strip() or "stopped"
-    except OSError:
+        return documents.read(folder / "stop").decode("utf-8", "replace").strip() or "stopped"
+    except Invalid:
         return ""
 
 

@@ -122,6 +122,8 @@ def _wait(scheduler: Scheduler, flags: Flags, tick: Tick, interval: float) -> No
         left = deadline - time.monotonic()
         if left <= 0 or flags.edited or scheduler.stamps() != tick.stamps:
             return
+        if scheduler.layout.stop_request.exists():  # it came during the tick, whose stamps know it already
+            return
         if not flags.wake.wait(min(left, GLANCE)) and scheduler.surveyor.pulse(tick.look) != tick.live:
             return
         flags.wake.clear()

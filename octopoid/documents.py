@@ -82,8 +82,12 @@ def verdict_text(opening: Opening, word: Result) -> str:
 
 
 def _names(folder: Path) -> list[str]:
-    """What the agent left there under a document's name; anything else is its scratch."""
+    """What the agent left there under a document's name; anything else is its scratch. Raises Invalid."""
     try:
+        if folder.is_symlink():
+            raise Invalid(f"{folder.name} is a link; the folder of the documents must stay what it is")
         return [name for name in os.listdir(folder) if _NAME.match(name)]
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return []
+    except OSError as error:
+        raise Invalid(f"the folder of the documents cannot be read: {error.strerror}") from None

@@ -89,8 +89,8 @@ def append_line(path: StrPath, data: bytes) -> None:
 
 
 def sync_file(path: StrPath) -> None:
-    """Make what somebody else wrote to `path` survive a power cut. Raises OSError."""
-    _sync(path, os.O_RDONLY)
+    """Make what somebody else wrote to `path` survive a power cut. Waits for no pipe. Raises OSError."""
+    _sync(path, os.O_RDONLY | os.O_NONBLOCK)
 
 
 def sync_folder(path: StrPath) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -137,7 +139,9 @@ def _printable(text: str) -> str:
 
 def _record(path: Path) -> dict[str, Any]:
     try:
-        record = json.loads(path.read_bytes())
+        # An agent can reach this folder, too: to open a pipe would be to wait for ever.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            record = json.loads(file.read() if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else b"")
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:

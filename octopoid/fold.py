@@ -79,6 +79,8 @@ def _program(ledger: Ledger, entry: Entry) -> Ledger:
         apart = opening.kind == "gate" and role
         return ledger._replace(reviews=(*ledger.reviews, entry)) if apart else ledger._replace(open=entry)
     ledger = _costs(ledger, outcome)
+    if (outcome.children or outcome.proposals) and not entry.spawned:
+        ledger = ledger._replace(spawn=(*ledger.spawn, entry.number))
     if opening.kind == "attempt":
         ledger = ledger._replace(sessions=_sessions(ledger, opening, outcome))
     if opening.kind == "attempt" and outcome.class_ in ("ok", "task"):
@@ -118,10 +120,8 @@ def _success(ledger: Ledger, entry: Entry, outcome: Outcome) -> Ledger:
     if opening.kind == "landing":
         return ledger._replace(landed=opening.result_sha) if outcome.verb in ("land", "finish") else ledger
     ledger = _handed_over(ledger, entry, outcome) if outcome.reason == "handoff" else _done(ledger, entry, outcome)
-    if outcome.children or outcome.proposals:
-        pending = () if entry.spawned else (entry.number,)
-        ledger = ledger._replace(children=outcome.children or ledger.children, spawn=(*ledger.spawn, *pending))
     return ledger._replace(
+        children=tuple(dict.fromkeys((*ledger.children, *outcome.children))),
         candidate=outcome.candidate or ledger.candidate,
         base=(opening.base or ledger.base) if outcome.candidate else ledger.base,
         bare=outcome.bare or (ledger.bare and not outcome.candidate),
@@ -164,15 +164,22 @@ def _handed_over(ledger: Ledger, entry: Entry, outcome: Outcome) -> Ledger:
 
 
 def _again(ledger: Ledger, stage: str) -> Ledger:
-    """`stage` and what came after it is to be done again."""
+    """`stage` (where no work was made yet: the last one) and what came after it is to be done again."""
+    stage = stage or next(reversed(ledger.stages), "")
+    if ledger.awaiting:  # nobody said yes, so nothing of it was made
+        ledger = ledger._replace(awaiting="", children=(), spawn=())
     if stage not in ledger.stages:
         return ledger._replace(handoff="")
     role = ledger.work_role if stage == ledger.work else ""
     kept = ledger.stages[: ledger.stages.index(stage)]
-    return ledger._replace(stages=kept, stage=stage, role=role, awaiting="", handoff="")
+    return ledger._replace(stages=kept, stage=stage, role=role, handoff="")
 
 
 def _failure(ledger: Ledger, entry: Entry, outcome: Outcome) -> Ledger:
+    if (
+        not outcome.class_ and not outcome.verb
+    ):  # ended because its task went elsewhere: what sent it there is the reason
+        return ledger._replace(deaths=0)
     ledger = ledger._replace(
         reason=outcome.reason, detail=outcome.detail, questions=outcome.questions or ledger.questions
     )
@@ -247,8 +254,7 @@ def _person_reject(ledger: Ledger, entry: Entry) -> Ledger:
     opening = entry.opening
     feedback = (*ledger.feedback, Feedback("human", opening.text, opening.at))
     if opening.stage:
-        again = _again(_reset(ledger, entry), opening.stage)
-        return again._replace(feedback=feedback, children=(), spawn=())
+        return _again(_reset(ledger, entry), opening.stage)._replace(feedback=feedback)
     no = Verdict("human", False, opening.candidate, "", "", opening.at, opening.by, entry.number, opening.text)
     return _again(_reset(ledger, entry), ledger.work)._replace(
         verdicts=(*ledger.verdicts, no), refused=ledger.refused | {opening.candidate}, feedback=feedback

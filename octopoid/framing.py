@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 from octopoid import breakdown, gates
 from octopoid.deliverables import Frame
-from octopoid.model import Entry, Item, Opening, Outcome, Result
-from octopoid.settings import Config
+from octopoid.model import Entry, Item, Opening, Outcome, Result, Subtask
+from octopoid.settings import Config, Flow, Stage
 
 
 class Family(NamedTuple):
-    """What is known of other tasks. `ids`: all there are. `depth`: of this one below the one that a person wrote."""
+    """What is known of other tasks. `ids`: those that one may wait for. `depth`: below the one that a person wrote."""
 
     ids: Collection[str] = ()
     depth: int = 0
@@ -52,24 +52,30 @@ def frame(item: Item, opening: Opening, config: Config, family: Family) -> Frame
         ids=family.ids,
     )
     flow = gates.flow_of(item.task, config) if item.task else None
-    if flow is None:
-        return made
+    if flow is None:  # nobody knows what comes next: it waits in `incoming` until there is such a flow again
+        return made._replace(next_stage=opening.stage)
     if opening.kind == "gate":
         return made._replace(required=gates.is_required(opening.gate, item, flow))
+    ledger = item.ledger
+    # A stage that is not in the flow any more is followed by the first that is there and not done.
+    after = gates.after(ledger, opening.stage, flow)
+    done = item._replace(ledger=ledger._replace(handoff="", conflict=False, stages=(*ledger.stages, opening.stage)))
     stage = next((one for one in flow.stages if one.name == opening.stage), None)
-    if stage is None:
-        return made
-    after = gates.after(item.ledger, stage, flow)
-    done = item._replace(
-        ledger=item.ledger._replace(handoff="", conflict=False, stages=(*item.ledger.stages, stage.name))
-    )
-    helper = item.ledger.handoff == opening.role and opening.produces != gates.produces(stage.role, stage, config)
     return made._replace(
         next_stage=after.name if after else "",
         next_role=gates.role_of(done, after, flow, config) if after else "",
-        approval=stage.approval,
-        returns_to=stage.role if helper else "",
+        approval=stage is not None and stage.approval,
+        returns_to=_returns_to(item, opening, stage, flow, config) if stage else "",
     )
+
+
+def _returns_to(item: Item, opening: Opening, stage: Stage, flow: Flow, config: Config) -> str:
+    """Whose stage it is, where another role was asked to help and left something else than the stage is for."""
+    if item.ledger.handoff != opening.role:
+        return ""
+    own = gates.role_of(item._replace(ledger=item.ledger._replace(handoff="")), stage, flow, config)
+    wanted = (gates.produces(own, stage, config), gates.artifact_of(own, stage, config))
+    return own if own != opening.role and (opening.produces, opening.artifact) != wanted else ""
 
 
 def tasks(
@@ -86,16 +92,28 @@ def tasks(
     asked = word.subtasks if opening.produces == "tasks" and outcome.class_ == "ok" else ()
     proposes = known is not None and known.proposals
     children = () if proposes else asked
-    if not outcome.approval:  # no agent chooses its own judges
-        children = tuple(one if _as_strict(one.flow, config) else one._replace(flow="") for one in children)
+    if not outcome.approval:
+        children = _usually_judged(children, config)
     origin = f"Noticed by {opening.role} while working on `{item.id}` (attempt {opening.attempt})."
     extra = breakdown.mend(
         (*(asked if proposes else ()), *word.discovered), roles=playable(config), flows=usable(config), ids=ids
     )
     return (
         *breakdown.make(item.task, entry.number, children, commands=outcome.approval, proposal=False, origin=""),
-        *breakdown.make(item.task, entry.number, extra, commands=False, proposal=True, origin=origin),
+        *breakdown.make(
+            item.task,
+            entry.number,
+            _usually_judged(extra, config),
+            commands=False,
+            proposal=True,
+            origin=origin,
+        ),
     )
+
+
+def _usually_judged(wanted: tuple[Subtask, ...], config: Config) -> tuple[Subtask, ...]:
+    """No agent chooses its own judges: a flow that asks fewer of them is left out."""
+    return tuple(one if _as_strict(one.flow, config) else one._replace(flow="") for one in wanted)
 
 
 def _as_strict(flow: str, config: Config) -> bool:

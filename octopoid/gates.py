@@ -33,9 +33,9 @@ def stage_of(ledger: Ledger, flow: Flow) -> Stage:
     return undone or next((stage for stage in flow.stages if stage.name == ledger.work), flow.stages[-1])
 
 
-def after(ledger: Ledger, done: Stage, flow: Flow) -> Stage | None:
+def after(ledger: Ledger, done: str, flow: Flow) -> Stage | None:
     """The stage that comes when `done` is done, too; None when that was the last."""
-    return next((one for one in flow.stages if one.name not in (*ledger.stages, done.name)), None)
+    return next((one for one in flow.stages if one.name not in (*ledger.stages, done)), None)
 
 
 def role_of(item: Item, stage: Stage, flow: Flow, config: Config) -> str:
@@ -43,7 +43,7 @@ def role_of(item: Item, stage: Stage, flow: Flow, config: Config) -> str:
     ledger = item.ledger
     if stage.run:
         return ""
-    if ledger.handoff:
+    if ledger.handoff and any(agent.plays(ledger.handoff) for agent in config.agents.values()):
         return ledger.handoff
     if ledger.conflict and flow.conflicts:
         return flow.conflicts
@@ -64,7 +64,7 @@ def artifact_of(role: str, stage: Stage, config: Config) -> str:
         return ""
     known = config.roles.get(role)
     own = known.artifact if known else ""
-    return (stage.artifact if role == stage.role else "") or own or f"{role}.md"
+    return (stage.artifact if role == stage.role or made == stage.produces else "") or own or f"{role}.md"
 
 
 def _stage_for(role: str, flow: Flow, config: Config) -> Stage:

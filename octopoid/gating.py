@@ -14,7 +14,7 @@ from octopoid.guards import (
     free_slot,
     not_paused,
 )
-from octopoid.model import Item, Verdict
+from octopoid.model import Entry, Item, Verdict
 from octopoid.plans import (
     Base,
     Block,
@@ -28,8 +28,13 @@ from octopoid.plans import (
     StartReview,
 )
 from octopoid.ready import approval_text
+from octopoid.results import bounded, clean
 from octopoid.settings import Flow, Gate
 from octopoid.states import State
+
+MAX_TEXT = 8 << 10
+"""Characters of one piece of feedback that prompts and task files have room for."""
+_HEADING = 100
 
 DEATHS = 5
 """Runs in a row that died without an exit record before a person is asked (DESIGN §5)."""
@@ -105,12 +110,12 @@ def _group(group: tuple[Gate, ...], item: Item, flow: Flow, scene: Scene) -> Dec
     waiting: Decision | None = None
     for gate in group:
         if gate.name in at_work:
-            waiting = waiting or _running(item, gate.name)
+            waiting = _running(item, gate.name)  # a person beside it is shown their turn, and nobody leaves for that
         elif gates.is_open(gate, item, flow, scene.config) and gate not in refused and not refused:
-            decision = _ask(gate, group, item, flow, scene)
+            decision = _ask(gate, item, flow, scene) or waiting
             if decision is not None and decision.action is not None:
                 return decision
-            waiting = waiting or decision
+            waiting = decision if waiting is None or waiting.waits == "human" else waiting
     if waiting is not None:
         return waiting
     return _refuse(group, refused, item, said) if refused else None
@@ -131,24 +136,37 @@ def _is_no(verdict: Verdict | None) -> bool:
     return verdict is not None and not verdict.yes
 
 
-def _ask(gate: Gate, group: tuple[Gate, ...], item: Item, flow: Flow, scene: Scene) -> Decision | None:
+def _ask(gate: Gate, item: Item, flow: Flow, scene: Scene) -> Decision | None:
     if gate.name == "checks":
         return None if _verified(item, flow, scene) else _checks(item, flow, scene)
     if gate.name == "human":
         command = f"octopoid approve {item.id}"
         return Decision(waits="human", text="waits for your yes or no; octopoid diff shows the work", command=command)
-    return _review(gate.name, item, scene, apart=sum(one.name not in ("checks", "human") for one in group) > 1)
+    return _review(gate.name, item, flow, scene)
 
 
-def _review(gate: str, item: Item, scene: Scene, apart: bool) -> Decision:
+def _apart(gate: str, item: Item, flow: Flow) -> bool:
+    """It is asked in a checkout of its own, because other roles are asked at the same time."""
+    groups = ({one.name for one in group} for group in gates.groups_of(item, flow))
+    return any(gate in names and len(names - {"checks", "human"}) > 1 for names in groups)
+
+
+def _in_worktree(item: Item, flow: Flow) -> Entry | None:
+    """Who uses the task's own worktree: also a reviewer that is asked alone."""
+    alone = (one for one in item.ledger.reviews if not _apart(one.opening.gate, item, flow))
+    return item.ledger.open or next(alone, None)
+
+
+def _review(gate: str, item: Item, flow: Flow, scene: Scene) -> Decision:
     stop = first_stop(before_review(gate, item, scene))
     if stop:
         return stopped(stop)
     agent = free_agent(gate, scene)
     if agent is None:
         return Decision(waits="no agent", text=f"no {gate} is free")
-    if not apart and item.ledger.open is not None:  # the worktree is in use
-        return _running(item, item.ledger.open.opening.gate)
+    apart, user = _apart(gate, item, flow), _in_worktree(item, flow)
+    if not apart and user is not None:
+        return _running(item, user.opening.gate)
     return Decision(StartReview(item.id, gate, agent, free_slot(scene.load), base_now(item, scene), apart))
 
 
@@ -157,8 +175,10 @@ def _refuse(group: tuple[Gate, ...], refused: list[Gate], item: Item, said: dict
     heard = [(gate, verdict) for gate in group if (verdict := said.get(gate.name)) is not None and verdict.feedback]
     names = ", ".join(gate.name for gate in refused)
     alone = len(heard) == 1
+    share = MAX_TEXT // max(1, len(heard)) - _HEADING  # what is longer loses its middle: that must not be a whole gate
     parts = [
-        verdict.feedback if alone else f"## {_heading(gate, verdict)}\n\n{verdict.feedback}" for gate, verdict in heard
+        verdict.feedback if alone else f"## {_heading(gate, verdict)}\n\n{bounded(verdict.feedback, share)}"
+        for gate, verdict in heard
     ]
     first = said[refused[0].name]
     why = next((line for line in (first.feedback if first else "").splitlines() if line.strip()), "no reason given")
@@ -184,8 +204,9 @@ def _verified(item: Item, flow: Flow, scene: Scene) -> bool:
 
 def _checks(item: Item, flow: Flow, scene: Scene) -> Decision:
     """Have the checks say something about exactly the projected tree, or act on what they said."""
-    if item.ledger.open is not None:
-        return _running(item, item.ledger.open.opening.gate)
+    user = _in_worktree(item, flow)
+    if user is not None:
+        return _running(item, user.opening.gate)
     projection = scene.snapshot.projections.get(item.id)
     if projection is None:
         return _unprojected(item, scene)
@@ -197,6 +218,8 @@ def _checks(item: Item, flow: Flow, scene: Scene) -> Decision:
         return _turn("its checks failed on a tree that may not land; waits for the task that lands before it")
     if verdict is not None:
         detail = "the checks failed on exactly this tree"
+        if item.ledger.bare:  # there is no work to send back: what was asked for is not met, and a person decides
+            return Decision(Block(item.id, item.state, "rejected", f"{detail}: {_first_line(verdict.feedback)}"))
         return Decision(Refuse(item.id, "checks", detail, verdict.feedback, projection.tree))
     stop = first_stop((not_paused(item, scene), backed_off(item, scene)))
     if stop:
@@ -204,6 +227,10 @@ def _checks(item: Item, flow: Flow, scene: Scene) -> Decision:
     if scene.load.checks >= scene.config.max_checks:
         return Decision(waits="checks full", text=f"{scene.load.checks} runs of checks are at work (max_checks)")
     return Decision(StartChecks(item.id, checks, projection))
+
+
+def _first_line(text: str) -> str:
+    return next((line for line in text.splitlines() if line.strip()), "")[:200]
 
 
 def _turn(text: str) -> Decision:
@@ -219,11 +246,11 @@ def _unprojected(item: Item, scene: Scene) -> Decision:
 
 def _conflict(item: Item, scene: Scene) -> Decision:
     projection = scene.snapshot.projections[item.id]
-    files = ", ".join(projection.conflicts[:5]) + (" …" if len(projection.conflicts) > 5 else "")
+    files = clean(", ".join(projection.conflicts[:5])) + (" …" if len(projection.conflicts) > 5 else "")
     feedback = (
         f"Your work conflicts with what landed on the base branch meanwhile, in: {files}. Your commits are kept.\n"
         f"Merge commit {projection.onto} into your work, keep the intent of both sides, and commit.\n\n"
-        f"{projection.detail}"
+        f"{clean(projection.detail)}"
     )
     return Decision(Refuse(item.id, "merge", f"conflicts with the base branch in {files}", feedback))
 
@@ -245,7 +272,7 @@ def _land(item: Item, flow: Flow, scene: Scene) -> Decision:
         return _checks(item, flow, scene)
     if projection.ahead:
         return _turn("verified; waits for the task that lands before it")
-    if projection.empty:
+    if projection.empty or item.ledger.bare:  # also where the base was set back since: nothing of that is its work
         return Decision(Finish(item.id, _nothing_to_land(item)))
     if flow.land == "none":
         detail = f"every gate said yes; the work is at branch octopoid/{item.id}"

@@ -134,6 +134,20 @@ def before_review(role: str, item: Item, scene: Scene) -> Iterator[Guard]:
     yield _wip(role, scene)
 
 
+def hopeless(item: Item, config: Config) -> Guard | None:
+    """What keeps a task from going on until a person changes its file or the policy; None where nothing does."""
+    task, flow = item.task, gates.flow_of(item.task, config) if item.task else None
+    if task is None or item.problem or item.state is State.BLOCKED:
+        return None
+    if flow is None or item.state is not State.INCOMING:
+        return None if flow else _flow(task, flow, config)
+    stage = gates.stage_of(item.ledger, flow)
+    role = gates.role_of(item, stage, flow, config)
+    idle = role and not any(agent.plays(role) for agent in config.agents.values())
+    chain = (_flow(task, flow, config), *([_nobody(role)] if idle else []), _needs(item, stage))
+    return first_stop(chain)
+
+
 def not_paused(item: Item, scene: Scene) -> Guard:
     """Nothing that may start is paused, and every limit can be read."""
     snapshot = scene.snapshot
@@ -161,7 +175,7 @@ def pool(role: str, scene: Scene) -> list[Guard]:
     agents = [agent for agent in scene.config.agents.values() if agent.plays(role)]
     names = ", ".join(agent.name for agent in agents)
     if not agents:
-        return [Guard("no agent", False, f"no agent in agents.yaml has the role {role}", "octopoid config check")]
+        return [_nobody(role)]
     chain = [Guard("no agent", True, f"role {role}: {names}")]
     awake = [agent for agent in agents if agent.name not in scene.snapshot.pauses.agents]
     if not awake:
@@ -171,6 +185,10 @@ def pool(role: str, scene: Scene) -> list[Guard]:
     chain.append(Guard("pool full", free > 0, f"{room - free} of {room} {role} agents are at work"))
     chain.append(Guard("machine full", load.total < limit, f"{load.total} of {limit} agents are at work (max_agents)"))
     return [*chain, _breaker(awake, scene)]
+
+
+def _nobody(role: str) -> Guard:
+    return Guard("no agent", False, f"no agent in agents.yaml has the role {role}", "octopoid config check")
 
 
 def free_agent(role: str, scene: Scene) -> Agent | None:

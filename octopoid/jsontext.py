@@ -18,7 +18,7 @@ _TIMES = ("at", "ended")
 
 def dump(value: Opening | Outcome) -> bytes:
     """One line of JSON."""
-    return (json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":")) + "\n").encode()
+    return (json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":")) + "\n").encode("utf-8", "replace")
 
 
 def load_opening(data: bytes) -> Opening:

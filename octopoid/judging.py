@@ -11,6 +11,7 @@ from octopoid.deliverables import Frame, Lack, Remains, lack
 from octopoid.evidence import StepExit
 from octopoid.model import Finding, Ledger, Opening, Outcome, Result, Usage
 from octopoid.plans import Refuse
+from octopoid.results import bounded
 
 ENVIRONMENT_STATUS = 75
 CONTAINMENT_STATUS = 78
@@ -128,7 +129,7 @@ def _thrown_away(remains: Remains) -> str:
     if not changed:
         return ""
     names = ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
-    return f" [what it changed was thrown away: {names}]"
+    return f" [what it changed was thrown away: {bounded(names, 300)}]"
 
 
 def _probe(opening: Opening, remains: Remains, now: float) -> Outcome:

@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from octopoid import attempts, documents, durable, lifecycle, process, store
+from octopoid import attempts, documents, durable, git, lifecycle, process, store
 from octopoid.errors import LostRace
 from octopoid.fold import session_key
 from octopoid.gates import artifact_of, checks_key, produces
+from octopoid.layout import FOLDER
 from octopoid.model import Item, Opening, Outcome
 from octopoid.plans import Projection, Start, StartProbe, StartReview, TakeBranch
 from octopoid.settings import Check
@@ -179,7 +180,17 @@ def take_branch(site: Site, item: Item, take: TakeBranch, now: float) -> None:
         detail = f"the branch of the project is at {take.candidate[:12]}"
         outcome = Outcome("attempt", "ok", False, "", detail, now, base_sha=opening.base_sha, candidate=take.candidate)
         outcome = outcome._replace(verb="submit", leaves="claimed", enters="provisional")
+        outcome = outcome._replace(policy=_touches_policy(site, opening.base_sha, take.candidate))
         lifecycle.settle(site.layout, item.id, begun.number, outcome, now)
+
+
+def _touches_policy(site: Site, base: str, candidate: str) -> bool:
+    """A candidate that changes the policy needs a person, wherever it comes from (DESIGN §2)."""
+    root = site.layout.root
+    since = git.merge_base(root, base, candidate)
+    return since is None or any(
+        name.lower().partition("/")[0] == FOLDER for name in git.changed_files(root, since, candidate)
+    )
 
 
 def start_review(site: Site, item: Item, review: StartReview, reuse: Path | None, now: float) -> Started:

@@ -192,7 +192,7 @@ def _of_each_id(
 def _duplicate(place: store.Place, real: Path) -> Problem:
     folder = real.parent.name
     path = Path(place.path)
-    hint = f"keep it as a task of its own with: mv {path.name} {place.id}-2.md"
+    hint = f"keep it as a task of its own with: mv -n {path} {path.with_name(f'{place.id}-2.md')}"
     return Problem(path, 0, 0, f"duplicate: the task {place.id} is in {folder} ({real})", hint)
 
 
@@ -211,7 +211,8 @@ def _trouble(layout: Layout, item: Item) -> Problem:
 
 def _check_dependencies(items: list[Item], ids: Mapping[str, State]) -> tuple[list[Item], list[Problem]]:
     """Unknown dependencies and circles make a task invalid where it is."""
-    edges = {item.id: item.task.depends_on for item in items if item.task}
+    # A parent waits for its subtasks. Where that closes a circle with dependencies nobody would ever begin.
+    edges = {item.id: (*item.task.depends_on, *item.ledger.children) for item in items if item.task}
     checked, problems = [], []
     for item in items:
         problem = _wrong_dependency(item, edges, ids) if item.task and item.task.depends_on else None
@@ -223,7 +224,7 @@ def _check_dependencies(items: list[Item], ids: Mapping[str, State]) -> tuple[li
 
 
 def _wrong_dependency(item: Item, edges: Mapping[str, tuple[str, ...]], ids: Mapping[str, State]) -> Problem | None:
-    for one in edges[item.id]:
+    for one in item.task.depends_on if item.task else ():
         if one not in ids:
             line, column = _place_of(item.path, one)
             hint = f"{nearest(one, ids)} or remove it" if ids else "remove it"

@@ -30,8 +30,16 @@ def stuck(item: Item, waits: views.Waits) -> bool:
     opened = item.ledger.open
     landing = opened is not None and opened.opening.kind == "landing" and bool(opened.waits)
     asked = bool(item.ledger.awaiting) and item.state in (State.INCOMING, State.PROVISIONAL)
-    person = item.state is State.BLOCKED or asked or item.id in waits.human or item.id in waits.held
+    person = (
+        item.state is State.BLOCKED or asked or any(item.id in one for one in (waits.human, waits.held, waits.lost))
+    )
     return bool(item.problem or item.ledger.trouble) or person or landing
+
+
+def stuck_subtask(item: Item, look: Look, waits: views.Waits) -> bool:
+    """A person is needed for one of its subtasks, so that it cannot end without one either."""
+    children = (one for one in look.items if one.id in item.ledger.children)
+    return item.state is State.PROVISIONAL and any(stuck(one, waits) for one in children)
 
 
 def _need(item: Item, waits: views.Waits) -> views.NeedView | None:
@@ -47,6 +55,9 @@ def _need(item: Item, waits: views.Waits) -> views.NeedView | None:
     if item.ledger.awaiting or item.id in waits.human:
         detail = approval_text(item) if item.ledger.awaiting else "waits for your yes or no"
         return views.NeedView(item.id, "human", detail, f"octopoid approve {item.id}", since)
+    if item.id in waits.lost:
+        guard = waits.lost[item.id]
+        return views.NeedView(item.id, guard.name, guard.text, guard.command, since)
     opened = item.ledger.open
     return views.NeedView(item.id, "landing", opened.waits if opened else waits.held[item.id], "git status", since)
 

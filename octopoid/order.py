@@ -10,7 +10,7 @@ from octopoid.settings import Config, Flow
 from octopoid.states import State
 
 AHEAD = 3
-"""How many tasks of a train are looked at: the one whose turn it is, and those whose checks may run ahead."""
+"""How many tasks of a train move: the one whose turn it is, and those whose checks may run ahead."""
 
 RECHECKS = 3
 """After so many re-checks of one task on a busy base, the landings of the others wait for it (DESIGN §8)."""
@@ -32,9 +32,7 @@ def train(items: Iterable[Item], config: Config) -> dict[str, list[Item]]:
             continue
         if set(gates.open_gates(item, flow, config)) <= {"checks"}:
             lines.setdefault(gates.base_of(item, config), []).append(item)
-    return {
-        base: sorted(line, key=lambda item: item.ledger.rechecks < RECHECKS)[:AHEAD] for base, line in lines.items()
-    }
+    return {base: sorted(line, key=lambda item: item.ledger.rechecks < RECHECKS) for base, line in lines.items()}
 
 
 def needs_first_checks(item: Item, config: Config) -> bool:

@@ -9,7 +9,7 @@ from octopoid.errors import GitError, OctopoidError
 from octopoid.fold import checks_failed_once, checks_verdict
 from octopoid.layout import Layout
 from octopoid.model import Item, Pauses
-from octopoid.order import needs_first_checks, train
+from octopoid.order import AHEAD, needs_first_checks, train
 from octopoid.plans import Base, Projection
 from octopoid.settings import Config
 
@@ -55,14 +55,16 @@ class Projector:
     ) -> dict[str, Projection]:
         """Each on top of the one before it. Whoever cannot land is passed over: nobody waits for it."""
         found: dict[str, Projection] = {}
-        onto = sha
+        onto, moving = sha, 0
         for item in line:
+            if moving == AHEAD:
+                break
             projection = self._propose(item, config, onto, now)
             if projection is None:
                 continue
             found[item.id] = projection._replace(ahead=onto != sha)
             if not projection.conflicts and not self._stuck(item, config, projection, pauses, now):
-                onto = projection.result_sha
+                onto, moving = projection.result_sha, moving + 1
         return found
 
     def _stuck(self, item: Item, config: Config, projection: Projection, pauses: Pauses, now: float) -> bool:

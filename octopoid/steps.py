@@ -13,9 +13,12 @@ from octopoid.gates import has_checks, is_required
 from octopoid.judging import PRE_CHECK
 from octopoid.layout import Layout
 from octopoid.model import Item, Opening, Task
+from octopoid.results import bounded
 from octopoid.settings import Agent, Config
 
 PRE_CHECK_TIMEOUT = 300.0
+MAX_DOCUMENTS = 96 << 10
+"""Characters of all documents of a task in one prompt."""
 
 ENVIRONMENT = frozenset(
     {
@@ -76,7 +79,7 @@ def write_prompt(site: Site, item: Item, opening: Opening, entry: Path) -> Path:
             notes=(item.ledger.summary,) if item.ledger.summary else (),
             produces=opening.produces,
             artifact=str(folder / opening.artifact) if opening.artifact else "",
-            documents=tuple(_document(folder, name) for name in item.ledger.artifacts),
+            documents=_documents(folder, tuple(item.ledger.artifacts)),
             roles=framing.playable(config) if opening.produces == "tasks" else framing.helpers(opening.role, config),
             flows=framing.usable(config),
             children=item.ledger.children,
@@ -88,9 +91,11 @@ def write_prompt(site: Site, item: Item, opening: Opening, entry: Path) -> Path:
     return path
 
 
-def _document(folder: Path, name: str) -> prompts.Document:
-    text = documents.read(folder / name).decode("utf-8", "replace")
-    return prompts.Document(name, str(folder / name), text)
+def _documents(folder: Path, names: tuple[str, ...]) -> tuple[prompts.Document, ...]:
+    """All of them, each with its share of the room: the prompt says where the whole of it is."""
+    share = MAX_DOCUMENTS // max(1, len(names))
+    texts = ((name, documents.read(folder / name).decode("utf-8", "replace")) for name in names)
+    return tuple(prompts.Document(name, str(folder / name), bounded(text, share)) for name, text in texts)
 
 
 def environment(site: Site, item: Item, opening: Opening, entry: Path, named: tuple[str, ...]) -> dict[str, str]:

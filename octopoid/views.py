@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from octopoid import clock
 from octopoid.look import Look
 from octopoid.model import Breaker, Entry, Item, Pauses, Problem, Task
+from octopoid.plans import Guard
 from octopoid.ready import approval_text, settled_at, waiting_on
 from octopoid.states import SATISFYING, State
 
@@ -146,13 +147,15 @@ class Waits(NamedTuple):
     """What only the policy can tell: who waits for a person's yes or no; whose landing waits for the user's checkout.
 
     `held`: why, by id. `over`: whose run has ended, and nobody has taken in yet what it did. `first`: of flows that
-    tasks name, the first stage and its role.
+    tasks name, the first stage and its role. `lost`: what keeps a task from going on until the policy or its file is
+    changed, by id.
     """
 
     human: frozenset[str] = frozenset()
     held: Mapping[str, str] = {}
     over: frozenset[str] = frozenset()
     first: Mapping[str, tuple[str, str]] = {}
+    lost: Mapping[str, Guard] = {}
 
 
 class Signs(NamedTuple):
@@ -200,7 +203,7 @@ def task(
         labels=what.labels if what else (),
         depends_on=what.depends_on if what else (),
         waiting_on=waiting_on(what, look.ids) if what and item.state in (State.INCOMING, State.BLOCKED) else (),
-        ready=is_ready(item, look, now),
+        ready=is_ready(item, look, now) and item.id not in waits.lost,
         reason=reason,
         detail=detail,
         attempts=ledger.tries.get(role, 0),
@@ -266,6 +269,8 @@ def why(item: Item, look: Look, now: float, pauses: Pauses, waits: Waits) -> tup
         return "evidence", item.ledger.trouble
     if item.ledger.awaiting and item.state in (State.INCOMING, State.PROVISIONAL):
         return "human", approval_text(item)
+    if item.id in waits.lost:
+        return waits.lost[item.id].name, waits.lost[item.id].text
     if item.state is State.INCOMING and item.task:
         return _why_incoming(item, item.task, look, now, pauses)
     if item.state is State.BLOCKED:

@@ -166,6 +166,10 @@ def _place(root: Path, place: Path, source: Path, path: str) -> int:
     top = Path(os.path.realpath(place))
     if not real.is_relative_to(top) or {FOLDER, ".git"} & set(Path(path).parts) or target.is_symlink():
         raise Contained(f"{path} would be written outside the worktree")
+    # A link leads elsewhere, a pipe is waited for. What is missing is the agent's fault, and the scheduler says so.
+    if not os.path.lexists(source) or not stat.S_ISREG(source.lstat().st_mode):
+        say(f"octopoid: there is no document {source.name}")
+        return OK
     target.parent.mkdir(parents=True, exist_ok=True)
     durable.write(target, source.read_bytes())
     say(f"octopoid: {source.name} is written to {path}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from octopoid import config, gates, views
+from octopoid import config, gates, guards, views
 from octopoid.errors import Invalid
 from octopoid.layout import Layout
 from octopoid.model import Item
@@ -23,8 +23,11 @@ def policy(layout: Layout) -> Config | None:
     return None
 
 
-def waits(layout: Layout, items: Sequence[Item]) -> views.Waits:
-    """Who waits for a person's yes or no, and whose landing waits for the user's checkout. Starts no process."""
+def waits(layout: Layout, items: Sequence[Item], others: Sequence[Item] = ()) -> views.Waits:
+    """Who waits for a person's yes or no, whose landing waits for the user's checkout, and who cannot go on at all.
+
+    `items`: whose gates are asked; `others`: every task. Starts no process.
+    """
     known = policy(layout)
     if known is None:
         return views.Waits()
@@ -32,7 +35,8 @@ def waits(layout: Layout, items: Sequence[Item]) -> views.Waits:
     bases = Projector(layout).bases(items, known)
     held = {item.id: bases[name].waits for name, line in train(items, known).items() if name in bases for item in line}
     first = {name: (flow.stages[0].name, flow.stages[0].role) for name, flow in known.flows.items()}
-    return views.Waits(human, {task: why for task, why in held.items() if why}, first=first)
+    lost = {item.id: guard for item in others if (guard := guards.hopeless(item, known))}
+    return views.Waits(human, {task: why for task, why in held.items() if why}, first=first, lost=lost)
 
 
 def problem(layout: Layout) -> str | None:

@@ -81,9 +81,10 @@ def waits(layout: Layout, found: Found) -> views.Waits:
     items = found.look.items
     candidates = [one for one in items if one.state is State.PROVISIONAL and one.ledger.open is None]
     fresh = {one.task.flow for one in items if one.task and not one.ledger.stage and not one.ledger.work}
-    if not any(one.ledger.candidate for one in candidates) and fresh <= {"default"}:
+    cast = {one.task.role for one in items if one.task and one.state is State.INCOMING}
+    if not any(one.ledger.candidate for one in candidates) and fresh <= {"default"} and cast <= {None, views.ROLE}:
         return views.Waits()
-    judged: views.Waits = late("cli.judged").waits(layout, candidates)
+    judged: views.Waits = late("cli.judged").waits(layout, candidates, items)
     return judged
 
 

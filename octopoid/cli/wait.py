@@ -69,7 +69,7 @@ def _ends(layout: Layout, observer: look.Observer, ids: list[str]) -> Iterable[t
             yield task, "gone: its file vanished"
         elif item is None:
             continue
-        elif needs.stuck(item, waits):
+        elif needs.stuck(item, waits) or needs.stuck_subtask(item, looked, waits):
             reason, detail = views.why(item, looked, 0.0, Pauses(), waits)
             yield task, f"{reason}: {common.one_line(detail)}"
 
