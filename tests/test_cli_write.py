@@ -123,6 +123,8 @@ WRONG: tuple[tuple[tuple[str, ...], int, str], ...] = (
     (("enqueue", "T", "--role", "implementor"), 3, "did you mean `implementer`?"),
     (("enqueue", "T", "--flow", "defualt"), 3, "did you mean `default`?"),
     (("enqueue", "T", "--base", "nowhere"), 3, "there is no branch `nowhere`"),
+    (("enqueue", "T", "--base", "main", "--project", "web"), 2, "lands on the branch of the project"),
+    (("enqueue", "T", "--flow", "project"), 2, "octopoid project land NAME makes that task"),
     (("enqueue", "T", "--base", "--upload-pack=x"), 2, "cannot be the name of a branch"),
     (("enqueue", "T", "--after", "nothing"), 3, "there is no task 'nothing'"),
     (("enqueue", "T", "-f", "nothing.md"), 3, "there is no file nothing.md"),

@@ -90,6 +90,7 @@ def test_list_in_a_pipe(repo: Repo) -> None:
     branch(repo)
     line = "web  [######----] 6/10  4 incoming, 1 cancelled  project/web (2 commits ahead of main)  not asked for\n"
     assert repo.octopoid("project", "list").out == line
+    assert repo.octopoid("project").out == line
 
 
 def test_list_on_a_terminal(repo: Repo) -> None:

@@ -495,7 +495,11 @@ def test_a_role_is_shown_with_its_prompt_or_as_it_is(repo: Repo) -> None:
     for word in ("artifact      research.md", "agents        nobody", "## The task: Add dark mode", "`make test`"):
         assert word in shown
     assert str(repo.layout.attempts / "add-dark-mode-7f3k/001/artifacts/research.md") in shown
-    assert repo.octopoid("roles", "researcher", "--source").out == rolefiles.builtin("researcher")[1].decode()
+    source = repo.octopoid("roles", "researcher", "--source").out
+    assert source == rolefiles.builtin("researcher")[1].decode()
+    place(repo, {".octopoid/roles/researcher.md": ""})  # as a shell does before `--source > researcher.md` begins
+    assert repo.octopoid("roles", "researcher", "--source").out == source
+    place(repo, {".octopoid/roles/researcher.md": source})
     prompt = repo.octopoid("roles", "gatekeeper", "--json").json()["roles"][0]["prompt"]
     assert "The commit is cccc" in prompt
     place(repo, {".claude/agents/api.md": AGENT})

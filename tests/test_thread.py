@@ -376,7 +376,7 @@ def test_on_a_terminal(repo: Repo) -> None:
     assert re.search(r"^2027-01-15 \d\d:\d\d:\d\d  001  summary   planner\r\n    Planned\.", drawn, re.MULTILINE)
     assert re.search(r"^2027-01-15 \d\d:\d\d:\d\d  colour  planner", on_terminal(repo, "decisions"), re.MULTILINE)
     drawn = on_terminal(repo, "stats", columns=120)
-    assert "first yes" in drawn and "mean time" in drawn and "attempts 1" not in drawn
+    assert "first yes" in drawn and "mean" in drawn and "attempts 1" not in drawn
 
 
 def test_persons_and_landings(repo: Repo) -> None:
@@ -560,9 +560,7 @@ def test_unreadable_evidence_is_named_and_the_rest_is_counted(repo: Repo) -> Non
     attempts.begin(repo.layout, "torn", Opening("attempt", NOW))
     (repo.layout.entry("torn", 1) / "attempt.json").write_text("{")
     answer = repo.octopoid("stats")
-    assert answer.out.startswith(
-        "planner  attempts 1  succeeded 1  first yes -  rounds 0  failures 0  cost $1.25  mean time "
-    )
+    assert answer.out.startswith("planner  attempts 1  done 1  first yes -  rounds 0  failures 0  cost $1.25  mean ")
     assert answer.err.startswith("not counted: ") and "torn/001/attempt.json" in answer.err
     assert [one["usd"] for one in valid("stats", repo.octopoid("stats", "--json"))["roles"]] == [1.25]
 

@@ -23,7 +23,7 @@ cli = typer.Typer()
 
 STDIN = "-"
 _PACKAGE = Path(__file__).parent.parent
-_DEFAULT = "default"
+_DEFAULT, _PROJECT_FLOW = "default", "project"
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 
 
@@ -136,8 +136,14 @@ def _wish(layout: Layout, priority: str, role: str, flow: str, base: str, projec
     if flow:
         known = (_DEFAULT, *_files(layout.flows, ".yaml"), *_files(_PACKAGE / "flows", ".yaml"))
         _must_be("flow", flow, known, "a flow is a file, .octopoid/flows/NAME.yaml")
+    if flow == _PROJECT_FLOW:
+        raise UsageError(
+            "the flow `project` is for the landing of a project", "octopoid project land NAME makes that task"
+        )
     if base:
         _must_be_branch(layout, base)
+    if base and project:
+        raise UsageError("a task of a project lands on the branch of the project", "give --base or --project")
     if project and not _PROJECT.fullmatch(project):
         raise UsageError(f"`{project}` is not the name of a project", "lower-case letters, digits and `-`, at most 64")
     return Wish(

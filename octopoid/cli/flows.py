@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from octopoid import config as policy
 from octopoid.cli import common, render
@@ -15,9 +17,20 @@ from octopoid.hints import nearest
 from octopoid.layout import Layout
 from octopoid.settings import Config, Flow, Follow, Gate, Stage
 
-cli = typer.Typer(invoke_without_command=True)
+
+class Named(TyperGroup):
+    """`octopoid flows feature` is `octopoid flows show feature`, as `octopoid roles` takes a name."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that the first word names; else it is a flow's name."""
+        known = not args or args[0].startswith("-") or self.get_command(ctx, args[0]) is not None
+        return super().resolve_command(ctx, args if known else ["show", *args])
+
+
+cli = typer.Typer(cls=Named, invoke_without_command=True)
 
 WIDTH = 80
+BUILT_IN, PROJECT = "built-in", "project"
 _LABEL = 16
 _DOWN = "      |"
 _COLUMNS = (
@@ -25,13 +38,17 @@ _COLUMNS = (
     render.Column("from"),
     render.Column("stages", shrinks=True),
     render.Column("gates", shrinks=True),
+    render.Column("description", note=True),
     render.Column("use", wraps=True),
 )
 
 
 @cli.callback(epilog=common.examples("octopoid flows", "octopoid flows --json", "octopoid flows show feature"))
 def flows(context: typer.Context, as_json: common.Json = False) -> None:
-    """The ways a task can go: stages, gates, landing, what follows. A task chooses with `flow: NAME`."""
+    """The ways a task can go: stages, gates, landing, what follows. A task chooses with `flow: NAME`.
+
+    `?` behind a gate: it is advisory, and refuses nothing. Gates in brackets are asked at the same time.
+    """
     if context.invoked_subcommand is not None:
         return
     found = policy.load(common.layout().home)
@@ -40,9 +57,10 @@ def flows(context: typer.Context, as_json: common.Json = False) -> None:
         common.emit("flows", flows=[_plain(flow) for flow in known])
         return
     rows = tuple(
-        (flow.name, _source(flow), _stages(flow), gates_of(flow), _use(flow) or "can be used") for flow in known
+        (flow.name, _source(flow), _stages(flow), gates_of(flow), flow.description, _use(flow) or "can be used")
+        for flow in known
     )
-    render.show((render.Table("", _COLUMNS, rows),))
+    render.show((render.Table("", _COLUMNS, rows, header=True),))
     common.next_step('octopoid flows show NAME; octopoid enqueue "…" --flow NAME')
 
 
@@ -60,7 +78,7 @@ def show(
     if as_json:
         common.emit("flows", flows=[_plain(flow)])
         return
-    for line in drawn(flow, found):
+    for line in drawn(flow, found, layout):
         common.out(common.clean_text(line))
     common.next_step(_next(flow, layout))
 
@@ -73,6 +91,8 @@ def _names() -> list[str]:
 def _next(flow: Flow, layout: Layout) -> str:
     if flow.lacks:
         return f"add agents for {', '.join(flow.lacks)} to {layout.short(layout.agents_yaml)}"
+    if flow.name == PROJECT:
+        return "octopoid project land NAME makes a task with this flow"
     return f'octopoid enqueue "…" --flow {flow.name}'
 
 
@@ -80,7 +100,7 @@ def _next(flow: Flow, layout: Layout) -> str:
 
 
 def _source(flow: Flow) -> str:
-    return "built-in" if flow.source == "built-in" else "yours"
+    return BUILT_IN if flow.source == BUILT_IN else "yours"
 
 
 def _stages(flow: Flow) -> str:
@@ -110,9 +130,9 @@ def _plain(flow: Flow) -> dict[str, Any]:
 # --- drawn ---
 
 
-def drawn(flow: Flow, found: Config) -> Iterator[str]:
+def drawn(flow: Flow, found: Config, layout: Layout) -> Iterator[str]:
     """The flow, top to bottom, in lines of at most WIDTH characters where its names allow that."""
-    yield f"{flow.name} ({flow.source})"
+    yield f"{flow.name} ({flow.source if flow.source == BUILT_IN else layout.short(Path(flow.source))})"
     yield from textwrap.wrap(flow.description, WIDTH)
     if flow.lacks:
         yield from textwrap.wrap(f"cannot be used: {_use(flow)}", WIDTH, break_on_hyphens=False)
@@ -131,8 +151,7 @@ def _steps(flow: Flow, found: Config) -> Iterator[list[str]]:
     if flow.gates:
         back = next((stage.name for stage in flow.stages if stage.produces == "commits"), flow.stages[-1].name)
         rounds = flow.rounds or found.limits.rounds
-        times = "once" if rounds == 1 else f"{rounds} times"
-        yield _step("on a no", f"back to `{back}` with what was said; blocked when that has happened {times}")
+        yield _step("on a no", _refused(back, rounds))
     yield _step("land", _land(flow) + (f"; {flow.conflicts} resolves conflicts" if flow.conflicts else ""))
     if flow.after:
         yield [line for follow in flow.after for line in _step("after", _follow(follow))]
@@ -152,6 +171,13 @@ def _land(flow: Flow) -> str:
     if not any(stage.produces == "commits" or stage.commit for stage in flow.stages):
         return "nothing: no commits are made"
     return _LANDS[flow.land]
+
+
+def _refused(back: str, rounds: int) -> str:
+    if rounds == 1:
+        return "blocked, with what was said"
+    times = "twice" if rounds == 2 else f"{rounds} times"
+    return f"back to `{back}` with what was said; blocked when that has happened {times}"
 
 
 def _step(label: str, text: str) -> list[str]:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated
 
 import typer
 
-from octopoid import documents, git, lifecycle, needs, stopping, views
-from octopoid.cli import common, deciding, reading, render
-from octopoid.errors import Invalid, OctopoidError
+from octopoid import lifecycle, needs, replies, sections, stopping, store, views
+from octopoid.cli import common, deciding, dossier, overview, reading, render
+from octopoid.errors import OctopoidError
 from octopoid.layout import Layout
-from octopoid.model import Ledger
 
 cli = typer.Typer()
 
-_SHOWN = 60
-"""Lines of a document that are shown before a person is asked about it."""
+_SHOWN = 30
+"""Lines that are shown before a person is asked; the others on demand."""
 
 
 class _Enough(Exception):
@@ -31,7 +29,8 @@ def inbox(
 ) -> None:
     """Show everything that waits for you: what most tasks wait behind comes first, then the oldest.
 
-    On a terminal you are asked about one after the other; each can be skipped. Elsewhere it is a list.
+    On a terminal you are asked about one after the other, with what there is to see; each can be skipped, and you can
+    leave at any time: what you decided counts at once. Elsewhere it is a list.
     """
     layout = common.layout()
     found = waiting(layout)
@@ -51,10 +50,11 @@ def inbox(
 
 
 def waiting(layout: Layout) -> tuple[views.NeedView, ...]:
-    """What waits for a person: most others behind it first, then the oldest."""
+    """What waits for a person: a broken policy first, then most others behind it, then the oldest."""
     found = reading.observe(layout)
     items = needs.needs(found.look, reading.waits(layout, found), ())
-    return tuple(sorted(items, key=lambda one: (-one.blocks, one.since or "~")))
+    policy = overview.needs_of_policy(reading.scheduler(layout, reading.policy_problem(layout)))
+    return (*policy, *sorted(items, key=lambda one: (-one.blocks, one.since or "~")))
 
 
 def _table(layout: Layout, found: tuple[views.NeedView, ...]) -> render.Table:
@@ -82,28 +82,42 @@ def _behind(one: views.NeedView) -> str:
 def _ask(layout: Layout, found: tuple[views.NeedView, ...]) -> None:
     done = 0
     for number, one in enumerate(found, start=1):
-        behind = f", {_behind(one)} behind it" if one.blocks else ""
+        behind = f" ({_behind(one)} behind it)" if one.blocks else ""
         common.say(f"\n{number} of {len(found)}: {one.task or one.reason}{behind}")
-        common.say(f"  {one.reason}: {common.one_line(one.detail)}")
+        called = dossier.title(layout, one.task) if one.task else ""
+        if called:
+            common.say(f"  {common.one_line(called)}")
         try:
             done += _DECIDE.get(one.reason, _other)(layout, one)
         except _Enough:
             break
+        except typer.Abort:  # Ctrl-C or Ctrl-D: what was decided is decided
+            common.say("")
+            break
         except OctopoidError as error:
             common.say(f"  {error.message}")
+            if error.hint:
+                common.say(f"  {error.hint}")
     left = len(found) - done
     common.say("")
     common.next_step("octopoid inbox" if left else "octopoid status shows how it goes")
 
 
 def _question(layout: Layout, one: views.NeedView) -> bool:
+    """Ask what is not answered in the file already. All or nothing: an agent gets its answers together."""
     task = one.task or ""
     asked = lifecycle.ledger_of(layout, task).questions
-    answers = []
-    for number, question in enumerate(asked, start=1):
+    place = store.find(layout, task)
+    typed = sections.answers(store.read(place[1])) if place else ()
+    answers: list[str] = []
+    for number, (question, there) in enumerate(replies.pairs(asked, typed, []), start=1):
         common.say(f"  question: {common.clean_text(question)}")
+        if there:
+            common.say(f"  answered in the file: {common.one_line(there)}")
+            continue
         said = _prompt("answer (empty: skip)")
         if not said:
+            common.say("  skipped; nothing was kept" if answers else "  skipped")
             return False
         answers.append(f"{number}: {said}" if len(asked) > 1 else said)
     deciding.answer(layout, task, answers)
@@ -113,8 +127,8 @@ def _question(layout: Layout, one: views.NeedView) -> bool:
 
 def _judge(layout: Layout, one: views.NeedView) -> bool:
     task = one.task or ""
-    _show_work(layout, task)
-    word = _choose("approve", "reject", "skip", "quit")
+    common.say(f"  {one.reason}: {common.one_line(one.detail)}")
+    word = _choose(dossier.of_work(layout, task), "approve", "reject")
     if word == "approve":
         deciding.approve(layout, task, "")
         common.say(f"  approved {task}")
@@ -128,7 +142,8 @@ def _judge(layout: Layout, one: views.NeedView) -> bool:
 
 def _stuck(layout: Layout, one: views.NeedView) -> bool:
     task = one.task or ""
-    word = _choose("retry", "cancel", "skip", "quit")
+    common.say(f"  {one.reason}: {common.one_line(one.detail)}")
+    word = _choose(dossier.of_trouble(layout, task), "retry", "cancel")
     if word == "retry":
         deciding.retry(layout, task, _prompt("a word for the next attempt (or nothing)"))
     elif word == "cancel":
@@ -137,7 +152,8 @@ def _stuck(layout: Layout, one: views.NeedView) -> bool:
 
 
 def _other(_layout: Layout, one: views.NeedView) -> bool:
-    common.say(f"  {one.command}")
+    common.say(f"  {one.reason}: {common.one_line(one.detail)}")
+    common.say(f"  yours to do: {one.command}")
     return False
 
 
@@ -145,49 +161,29 @@ def _prompt(text: str) -> str:
     return str(typer.prompt(f"  {text}", default="", show_default=False, err=True)).strip()
 
 
-def _choose(*words: str) -> str:
-    """One of `words`, by its first letter. Raises _Enough for `quit`."""
-    told = ", ".join(f"[{word[0]}]{word[1:]}" for word in words)
+def _choose(about: dossier.Dossier, *verbs: str) -> str:
+    """Show what it is about, then ask for one of `verbs` or `skip`, by its first letter. Raises _Enough for `quit`."""
+    cut = about.lines[_SHOWN:]
+    _show(about.lines[:_SHOWN])
+    if cut:
+        common.say(f"  … {len(cut)} more lines")
+    more = [*cut, *about.more]
     while True:
-        said = _prompt(told).lower() or "skip"
+        words = (*verbs, *(["more"] if more else []), "skip", "quit")
+        said = _prompt(", ".join(f"[{word[0]}]{word[1:]}" for word in words)).lower() or "skip"
         word = next((one for one in words if one.startswith(said)), "")
         if word == "quit":
             raise _Enough
-        if word:
+        if word == "more":
+            _show(more)
+            more = []
+        elif word:
             return word
 
 
-def _show_work(layout: Layout, task: str) -> None:
-    """What the person is asked about: the document that the stage wrote, or what the candidate changes."""
-    ledger = lifecycle.ledger_of(layout, task)
-    if not ledger.awaiting:
-        _show_changes(layout, ledger)
-        return
-    newest = max(ledger.artifacts.values(), default=0)
-    for name in (name for name, number in ledger.artifacts.items() if number == newest):
-        _show_document(layout.entry_artifacts(task, newest) / name)
-    for child in ledger.children:
-        common.say(f"  subtask {child}")
-
-
-def _show_document(path: Path) -> None:
-    common.say(f"  {path}:")
-    try:
-        lines = common.clean_text(documents.read(path).decode("utf-8", "replace")).splitlines()
-    except Invalid as error:
-        common.say(f"  {error.message}")
-        return
-    for line in lines[:_SHOWN]:
-        common.say(f"  | {line}")
-    if len(lines) > _SHOWN:
-        common.say(f"  | … {len(lines) - _SHOWN} more lines")
-
-
-def _show_changes(layout: Layout, ledger: Ledger) -> None:
-    base = git.merge_base(layout.root, ledger.base, ledger.candidate) if ledger.base else None
-    if base:
-        for line in git.diff(layout.root, base, ledger.candidate, color=False, stat=True).splitlines():
-            common.say(f"  | {common.clean_text(line)}")
+def _show(lines: Iterable[str]) -> None:
+    for line in lines:
+        common.say(f"  | {common.clean_text(line)}".rstrip())
 
 
 _DECIDE: Mapping[str, Callable[[Layout, views.NeedView], bool]] = {

@@ -10,10 +10,12 @@ from typing import Annotated
 import typer
 
 from octopoid import config, lifecycle, store, taskfile, views
-from octopoid.cli import common, reading
+from octopoid.cli import common, judged, reading
 from octopoid.errors import Invalid, NotFound, OctopoidError
+from octopoid.hints import nearest
 from octopoid.layout import Layout
-from octopoid.model import Problem
+from octopoid.model import Problem, Task
+from octopoid.settings import Config
 
 cli = typer.Typer()
 
@@ -27,18 +29,26 @@ def lint(
     ] = [],  # noqa: B006 - typer's "none given"
     as_json: common.Json = False,
 ) -> None:
-    """Check task files: every mistake with its line, its column and how to mend it. Exit code 4 if there is one."""
+    """Check task files: every mistake with its line, its column and how to mend it. Exit code 4 if there is one.
+
+    A flow or a role that there is not, or that no agent has, is a warning: the task is valid, and waits.
+    """
     problems = tuple(_of_files(files) if files else _of_everything(common.layout()))
+    warnings = tuple(_warnings(files))
     if as_json:
         common.emit("lint", problems=views.plain(tuple(views.problem(one) for one in problems)))
     for one in problems if not as_json else ():
         common.out(common.clean_text(str(one)))
         if one.hint:
             common.out(f"  {common.clean_text(one.hint)}")
+    for one in warnings:
+        common.say(f"warning: {common.clean_text(str(one))}")
+        if one.hint:
+            common.say(f"  {common.clean_text(one.hint)}")
     if problems:
         common.say(f"{len(problems)} {'problem' if len(problems) == 1 else 'problems'}")
         raise typer.Exit(INVALID)
-    common.say("ok: nothing is wrong")
+    common.say("ok: every file is valid" if warnings else "ok: nothing is wrong")
     common.next_step("octopoid status")
 
 
@@ -94,6 +104,44 @@ def _of_id(layout: Layout | None, word: str) -> Path:
     if place is None:
         raise NotFound(f"there is no file and no task {word}", "octopoid list shows the ids")
     return place[1]
+
+
+# --- warnings ---
+
+
+def _warnings(words: list[str]) -> Iterable[Problem]:
+    """Valid tasks that nobody can work on as the policy is now. They may be written before their flow is."""
+    layout = _layout()
+    known = judged.policy(layout) if layout else None
+    if layout is None or known is None:
+        return
+    paths = [Path(word) if os.path.lexists(word) else _of_id(layout, word) for word in words]
+    paths = paths or [item.path for item in reading.observe(layout).look.items if item.task and not item.problem]
+    for path in (one for one in paths if not _is_policy(one, layout) and not _parse(one)):
+        yield from _of_task(path, taskfile.parse(store.read(path), path), known)
+
+
+def _of_task(path: Path, task: Task, known: Config) -> Iterable[Problem]:
+    flow = known.flows.get(task.flow)
+    if flow is None:
+        yield _at(path, "flow", f"there is no flow `{task.flow}`", nearest(task.flow, known.flows))
+    elif flow.lacks:
+        yield _at(path, "flow", f"the flow `{task.flow}` needs agents for: {', '.join(flow.lacks)}", "octopoid flows")
+    if task.role and task.role not in known.roles:
+        yield _at(path, "role", f"no file defines the role `{task.role}`", nearest(task.role, known.roles))
+    elif task.role and not any(agent.plays(task.role) for agent in known.agents.values()):
+        yield _at(path, "role", f"no agent has the role `{task.role}`", "add one to agents.yaml")
+    if task.base and task.project:
+        message = f"`base` counts for nothing: the task belongs to a project and lands on project/{task.project}"
+        yield _at(path, "base", message, "remove `base` or `project`")
+
+
+def _at(path: Path, key: str, message: str, hint: str) -> Problem:
+    """The line of a key in the front matter; the whole file where it stands in some other form."""
+    rows = store.read(path).decode("utf-8", "replace").splitlines()
+    line = next((number for number, row in enumerate(rows, start=1) if row.startswith(f"{key}:")), 0)
+    column = len(rows[line - 1]) - len(rows[line - 1][len(key) + 1 :].lstrip()) + 1 if line else 0
+    return Problem(path, line, column, message, hint)
 
 
 def _layout() -> Layout | None:

@@ -36,11 +36,11 @@ def _tables(
     layout: Layout, tasks: Iterable[views.TaskView], invalid: Iterable[views.ProblemView]
 ) -> tuple[render.Table, ...]:
     columns = (
-        render.Column("id", "cyan", shrinks=True),
+        render.Column("id", "cyan"),
         render.Column("state"),
         render.Column("priority", "dim"),
         render.Column("title", shrinks=True),
-        render.Column("why", "yellow", wraps=True),
+        render.Column("why", "yellow", shrinks=True),
     )
     rows = [(one.id, one.state, one.priority or "-", one.title, _why(one)) for one in tasks]
     known = {one.path for one in tasks}

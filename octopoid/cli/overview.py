@@ -50,7 +50,7 @@ def gather(layout: Layout, now: float, base: str = "") -> views.StatusView:
     running = tuple(sorted((one for one in runs if one), key=lambda one: one.started))
     working = {one.task for one in running}
     scheduler = reading.scheduler(layout, reading.policy_problem(layout))
-    asked_for = (*_needs_of_policy(scheduler), *needs.needs(looked, waits, working))
+    asked_for = (*needs_of_policy(scheduler), *needs.needs(looked, waits, working))
     idle = needs.waits_for_scheduler(looked, waits)
     if idle and not scheduler.running:
         detail = f"no scheduler runs, and {idle} {'task waits' if idle == 1 else 'tasks wait'} for one"
@@ -73,7 +73,8 @@ def gather(layout: Layout, now: float, base: str = "") -> views.StatusView:
     )
 
 
-def _needs_of_policy(scheduler: views.SchedulerView) -> tuple[views.NeedView, ...]:
+def needs_of_policy(scheduler: views.SchedulerView) -> tuple[views.NeedView, ...]:
+    """A policy that cannot be used: a person must mend it."""
     if not scheduler.config_problem:
         return ()
     return (views.NeedView(None, "policy", scheduler.config_problem, "octopoid config check", None),)

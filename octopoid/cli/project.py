@@ -13,7 +13,7 @@ from octopoid.layout import Layout
 from octopoid.projects import Member, Project
 from octopoid.states import ACTIVE, SATISFYING
 
-cli = typer.Typer()
+cli = typer.Typer(invoke_without_command=True)
 
 WIDTH = 10
 """Characters of a progress bar."""
@@ -22,7 +22,7 @@ _LISTED = (
     render.Column("project", "cyan", shrinks=True),
     render.Column("progress"),
     render.Column("tasks", shrinks=True),
-    render.Column("branch", "dim", shrinks=True),
+    render.Column("branch", note=True),
     render.Column("landing", "yellow", wraps=True),
 )
 _TASKS = (
@@ -42,12 +42,23 @@ def _names() -> list[str]:
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A project.", autocompletion=_names)]
 
 
-@cli.callback()
-def project() -> None:
-    """Tasks that land together, on a branch of their own first: `octopoid enqueue TITLE --project NAME`."""
+@cli.callback(
+    epilog=common.examples("octopoid project", "octopoid project show billing", "octopoid project land billing")
+)
+def project(context: typer.Context) -> None:
+    """Tasks that land together, on a branch of their own first: `octopoid enqueue TITLE --project NAME`.
+
+    Without a command: list.
+    """
+    if context.invoked_subcommand is None:
+        _list()
 
 
-@cli.command("list", epilog=common.examples("octopoid project list", "octopoid project list --json"))
+@cli.command(
+    "list",
+    short_help="Every project, and how far it is.",
+    epilog=common.examples("octopoid project list", "octopoid project list --json"),
+)
 def _list(as_json: common.Json = False) -> None:
     """Every project, how far it is, and whether it landed."""
     layout = common.layout()
@@ -63,7 +74,10 @@ def _list(as_json: common.Json = False) -> None:
     common.next_step(f"octopoid project show {first}" if first else 'octopoid enqueue "…" --project NAME begins one')
 
 
-@cli.command(epilog=common.examples("octopoid project show billing", "octopoid project show billing --json"))
+@cli.command(
+    short_help="One project: its tasks, its branch, its landing.",
+    epilog=common.examples("octopoid project show billing", "octopoid project show billing --json"),
+)
 def show(name: Name, as_json: common.Json = False) -> None:
     """One project: its tasks in order, where each is and why, its branch, and its landing."""
     layout = common.layout()
@@ -78,7 +92,9 @@ def show(name: Name, as_json: common.Json = False) -> None:
     common.next_step(_next(one))
 
 
-@cli.command(epilog=common.examples("octopoid project land billing"))
+@cli.command(
+    short_help="Land the branch of a project, as one.", epilog=common.examples("octopoid project land billing")
+)
 def land(name: Name, as_json: common.Json = False) -> None:
     """Land the branch of a project on the base, as one: a task of its own, after all tasks of the project.
 

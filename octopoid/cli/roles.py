@@ -78,7 +78,7 @@ def roles(
     if name and name not in places:
         raise NotFound(f"there is no role `{name}`", nearest(name, places))
     if source:
-        common.out(places[name][0].path.read_text(encoding="utf-8", errors="replace").rstrip("\n"))
+        common.out(_source(places[name]))
         return
     policy = _policy(layout)
     if name:
@@ -98,6 +98,12 @@ def _places(layout: Layout) -> dict[str, tuple[_Place, ...]]:
             shown = BUILT_IN if kind is built_in else layout.short(path)
             found[name] = (*found.get(name, ()), _Place(shown, path))
     return found
+
+
+def _source(places: tuple[_Place, ...]) -> str:
+    """The file that counts. An empty one is what the shell makes first of `--source > .octopoid/roles/NAME.md`."""
+    texts = (one.path.read_text(encoding="utf-8", errors="replace").rstrip("\n") for one in places)
+    return next((text for text in texts if text), "")
 
 
 def _read(name: str, places: tuple[_Place, ...]) -> _Found:

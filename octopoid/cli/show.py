@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import typer
 
@@ -10,14 +10,14 @@ from octopoid import details, lifecycle, steer, views
 from octopoid.cli import common, reading, render
 from octopoid.layout import Layout
 from octopoid.model import Item
-from octopoid.states import SATISFYING
+from octopoid.states import ACTIVE, SATISFYING, State
 
 cli = typer.Typer()
 
 
 @cli.command(epilog=common.examples("octopoid show add-dark-mode", "octopoid show add-d --json"))
 def show(word: common.Id, as_json: common.Json = False) -> None:
-    """Show one task: its facts, its text, its entries and its verdicts."""
+    """Show one task: its facts, its text, its documents, its entries and its verdicts."""
     layout = common.layout()
     task = lifecycle.resolve(layout, word)
     found = reading.observe(layout)
@@ -30,19 +30,22 @@ def show(word: common.Id, as_json: common.Json = False) -> None:
     if as_json:
         common.emit("show", **views.plain({"task": view, "body": body, "entries": entries, "verdicts": verdicts}))
         return
-    _print(layout, item, view, body)
+    _print(layout, item, view, body, found.look.ids)
     for one in found.look.problems if item.problem else ():
         if one.path == item.path:
             common.out(f"{views.place(one)}{f'; {one.hint}' if one.hint else ''}")
-    render.show([table for table in (_entries(entries), _verdicts(verdicts)) if table.rows])
+    tables = (_documents(layout, item), _entries(entries), _verdicts(verdicts))
+    render.show([table for table in tables if table.rows])
     common.next_step(_next(item, view))
 
 
-def _print(layout: Layout, item: Item, view: views.TaskView, body: str) -> None:
+def _print(layout: Layout, item: Item, view: views.TaskView, body: str, ids: Mapping[str, State]) -> None:
     common.out(common.clean_text(view.title))
     for name, value in _facts(layout, item, view):
         if value:
             common.out(f"  {name:<12}  {common.one_line(value)}")
+    for child in view.children:
+        common.out(f"  {'subtask':<12}  {child}  {views.STATE_NAMES[ids[child]] if child in ids else 'not made yet'}")
     for one in item.task.criteria if item.task else ():
         command = f" :: {one.command}" if one.command else ""
         common.out(f"  {'criterion':<12}  {common.one_line(one.text + command)}")
@@ -62,6 +65,9 @@ def _facts(layout: Layout, item: Item, view: views.TaskView) -> Iterable[tuple[s
     yield "priority", view.priority or ""
     yield "role", view.role or ""
     yield "flow", (view.flow or "") if view.flow != "default" else ""
+    yield "stage", (view.stage or "") if view.flow != "default" and item.state in ACTIVE else ""
+    yield "project", view.project or ""
+    yield "parent", view.parent or ""
     yield "base", view.base or ""
     yield "labels", ", ".join(view.labels)
     yield "depends on", ", ".join(view.depends_on)
@@ -75,6 +81,16 @@ def _facts(layout: Layout, item: Item, view: views.TaskView) -> Iterable[tuple[s
     yield "updated", view.updated
 
 
+def _documents(layout: Layout, item: Item) -> render.Table:
+    """The newest version of each, and the entry that wrote it."""
+    columns = (render.Column("document", "cyan"), render.Column("entry"), render.Column("path", "dim", wraps=True))
+    folder = layout.artifacts(item.id)
+    rows = tuple(
+        (name, f"{number:03d}", layout.short(folder / name)) for name, number in sorted(item.ledger.artifacts.items())
+    )
+    return render.Table("documents", columns, rows)
+
+
 def _entries(entries: tuple[details.EntryView, ...]) -> render.Table:
     columns = (
         render.Column("entry"),
@@ -83,7 +99,7 @@ def _entries(entries: tuple[details.EntryView, ...]) -> render.Table:
         render.Column("started", "dim"),
         render.Column("how it ended", wraps=True),
     )
-    rows = tuple((f"{one.number:03d}", _kind(one), one.agent or one.by, one.started, _end(one)) for one in entries)
+    rows = tuple((f"{one.number:03d}", _kind(one), _who(one), one.started, _end(one)) for one in entries)
     return render.Table("entries", columns, rows)
 
 
@@ -91,6 +107,12 @@ def _kind(one: details.EntryView) -> str:
     if one.kind == "gate" and one.gate:
         return one.gate
     return f"{one.kind} {one.attempt}" if one.attempt else one.kind
+
+
+def _who(one: details.EntryView) -> str:
+    """The agent, and what it works as where its name does not say that."""
+    agent = one.agent or one.by
+    return agent if one.role in (None, agent, "implementer") else f"{agent} ({one.role})"
 
 
 def _end(one: details.EntryView) -> str:
@@ -115,7 +137,11 @@ def _verdicts(verdicts: tuple[details.VerdictView, ...]) -> render.Table:
 def _next(item: Item, view: views.TaskView) -> str:
     if view.reason == "question":
         return f"octopoid answer {view.id} -m TEXT"
-    if item.state in SATISFYING or view.candidate:
+    if item.ledger.awaiting and view.reason == "human":
+        return f"octopoid approve {view.id}, or octopoid reject {view.id} -m TEXT"
+    if item.state in SATISFYING and not item.ledger.landed:
+        return f"octopoid thread {view.id}"
+    if item.state in SATISFYING or (view.candidate and not view.children):
         return f"octopoid diff {view.id}"
     if view.reason == "running":
         return f"octopoid log -f {view.id}"

@@ -18,7 +18,10 @@ _DAY = 86400.0
 @cli.command("stats", epilog=common.examples("octopoid stats", "octopoid stats --since 7", "octopoid stats --json"))
 def _stats(
     since: Annotated[
-        float, typer.Option("--since", min=0, metavar="DAYS", help="Only what began in the last DAYS days.")
+        float,
+        typer.Option(
+            "--since", min=0, metavar="DAYS", help="Only what began in the last DAYS days.", show_default=False
+        ),
     ] = 0.0,
     as_json: common.Json = False,
 ) -> None:
@@ -45,12 +48,12 @@ def _stats(
 _COLUMNS = (
     render.Column("role", "cyan"),
     render.Column("attempts"),
-    render.Column("succeeded"),
+    render.Column("done"),
     render.Column("first yes"),
     render.Column("rounds"),
     render.Column("failures"),
     render.Column("cost"),
-    render.Column("mean time"),
+    render.Column("mean"),
 )
 
 

@@ -9,6 +9,7 @@ import typer
 
 from octopoid import clock, lifecycle, stopping, store, thread, views
 from octopoid.cli import common
+from octopoid.layout import Layout
 from octopoid.states import SATISFYING, State
 from octopoid.thread import Post
 
@@ -39,7 +40,7 @@ def _thread(word: common.Id, full: Full = False, as_json: common.Json = False) -
     common.out(f"{task}, {state}")
     for post in posts:
         _print(post)
-    common.next_step(_next(task, found[0] if found else None, bool(stopping.live(layout, task))))
+    common.next_step(_next(layout, task, found[0] if found else None))
 
 
 def plain(post: Post) -> dict[str, object]:
@@ -62,9 +63,18 @@ def _print(post: Post) -> None:
         common.out(f"    → {common.one_line(ref)}")
 
 
-def _next(task: str, state: State | None, running: bool) -> str:
+def _next(layout: Layout, task: str, state: State | None) -> str:
     if state in SATISFYING:
         return f"octopoid diff {task} shows what it changed"
     if state is None or state is State.CANCELLED:
         return f"octopoid show {task}"
-    return f"octopoid log -f {task}" if running else f"octopoid say {task} -m TEXT tells its next attempt something"
+    if stopping.live(layout, task):
+        return f"octopoid log -f {task}"
+    ledger = lifecycle.ledger_of(layout, task)
+    if state is State.BLOCKED and ledger.reason == "question":
+        return f"octopoid answer {task} -m TEXT"
+    if ledger.awaiting and state in (State.INCOMING, State.PROVISIONAL):
+        return f"octopoid approve {task}, or octopoid reject {task} -m TEXT"
+    if state is State.PROVISIONAL:
+        return f"octopoid why {task}"
+    return f"octopoid say {task} -m TEXT tells its next attempt something"
