@@ -181,7 +181,9 @@ def follow(
             project=project,
             labels=(AFTER,),
         )
-        made.append(Made(_id(name, parent_id, AFTER, str(number)), data, proposal=False))
+        # Not the title: a person may edit that between two tries to land, and this must be the same task.
+        known = _filled(one.title.replace("{title}", "{id}"), parent_id, "")
+        made.append(Made(_id(known, parent_id, AFTER, str(number)), data, proposal=False))
     return tuple(made)
 
 

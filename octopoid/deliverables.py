@@ -89,9 +89,11 @@ def _commits(_opening: Opening, remains: Remains, ledger: Ledger, _frame: Frame)
     return None
 
 
-def _document(opening: Opening, remains: Remains, _ledger: Ledger, _frame: Frame) -> Lack | None:
+def _document(opening: Opening, remains: Remains, ledger: Ledger, _frame: Frame) -> Lack | None:
     if opening.artifact in remains.documents:
         return None
+    if remains.word.outcome == "done" and opening.artifact in ledger.artifacts:
+        return None  # it looked at the document that is there, and says that nothing has to change
     place = f"$OCTOPOID_ARTIFACTS/{opening.artifact}"
     told = f"Write the document to {place}; your last attempt left none, or an unchanged one."
     return Lack(f"no document: {opening.artifact} was not written", told)

@@ -48,6 +48,18 @@ def changed(layout: Layout, task: str, number: int, versions: Mapping[str, int])
     return tuple(found)
 
 
+def edited(layout: Layout, task: str, versions: Mapping[str, int]) -> dict[str, bytes]:
+    """What a person changed in the copies of the newest documents: name → content. Raises Invalid."""
+    newest = max(versions.values(), default=0)
+    found = {}
+    for name in (name for name, number in versions.items() if number == newest):
+        copy = layout.artifacts(task) / name
+        data = read(copy) if os.path.lexists(copy) else b""
+        if data.strip() and data != read(layout.entry_artifacts(task, newest) / name):
+            found[name] = data
+    return found
+
+
 def read(path: Path) -> bytes:
     """The content of a document. Follows no link, waits for no pipe. Raises Invalid."""
     try:

@@ -144,7 +144,8 @@ def _success(ledger: Ledger, entry: Entry, outcome: Outcome) -> Ledger:
 def _done(ledger: Ledger, entry: Entry, outcome: Outcome) -> Ledger:
     """The entry's stage is done."""
     stage = entry.opening.stage
-    first = bool(outcome.candidate) and ledger.work not in ledger.stages
+    commits = entry.opening.produces in ("", "commits")  # not a document that the flow commits
+    first = bool(outcome.candidate) and commits and ledger.work not in ledger.stages
     return ledger._replace(
         stages=(*(one for one in ledger.stages if one != stage), stage) if stage else ledger.stages,
         work=stage if first else ledger.work,
@@ -244,7 +245,8 @@ def _approve(ledger: Ledger, entry: Entry) -> Ledger:
     opening = entry.opening
     if opening.stage:
         said = (Feedback("human", opening.text, opening.at),) if opening.text else ()
-        return ledger._replace(awaiting="", retry_at=0.0, feedback=(*ledger.feedback, *said))
+        artifacts = {**ledger.artifacts, **dict.fromkeys(opening.artifacts, entry.number)}
+        return ledger._replace(awaiting="", retry_at=0.0, feedback=(*ledger.feedback, *said), artifacts=artifacts)
     yes = Verdict("human", True, opening.candidate, "", "", opening.at, opening.by, entry.number, opening.text)
     return ledger._replace(verdicts=(*ledger.verdicts, yes))
 

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from octopoid.fold import candidate_verdict, checks_passed_once, checks_verdict
 from octopoid.model import Item, Ledger, Task, Verdict
 from octopoid.plans import Projection
-from octopoid.settings import Check, Config, Flow, Gate, Stage
+from octopoid.settings import Agent, Check, Config, Flow, Gate, Stage
 
 CRITERION_TIMEOUT = 1200.0
 BRANCH, REPRODUCE = "branch", "reproduce"
@@ -38,12 +38,19 @@ def after(ledger: Ledger, done: str, flow: Flow) -> Stage | None:
     return next((one for one in flow.stages if one.name not in (*ledger.stages, done)), None)
 
 
+def players(role: str, config: Config) -> tuple[Agent, ...]:
+    """The agents that can be asked for `role`; none where no file defines it, even for one that plays all."""
+    if role not in config.roles:
+        return ()
+    return tuple(agent for agent in config.agents.values() if agent.plays(role))
+
+
 def role_of(item: Item, stage: Stage, flow: Flow, config: Config) -> str:
     """Who does `stage`: who was asked to take over, who resolves conflicts, whom the task names, or as flows say."""
     ledger = item.ledger
     if stage.run:
         return ""
-    if ledger.handoff and any(agent.plays(ledger.handoff) for agent in config.agents.values()):
+    if ledger.handoff and players(ledger.handoff, config):
         return ledger.handoff
     if ledger.conflict and flow.conflicts:
         return flow.conflicts
@@ -64,7 +71,7 @@ def artifact_of(role: str, stage: Stage, config: Config) -> str:
         return ""
     known = config.roles.get(role)
     own = known.artifact if known else ""
-    return (stage.artifact if role == stage.role or made == stage.produces else "") or own or f"{role}.md"
+    return (stage.artifact if role == stage.role else "") or own or f"{role}.md"
 
 
 def _stage_for(role: str, flow: Flow, config: Config) -> Stage:

@@ -30,7 +30,7 @@ from octopoid.plans import (
 from octopoid.ready import approval_text
 from octopoid.results import bounded, clean
 from octopoid.settings import Flow, Gate
-from octopoid.states import State
+from octopoid.states import SATISFYING, State
 
 MAX_TEXT = 8 << 10
 """Characters of one piece of feedback that prompts and task files have room for."""
@@ -90,9 +90,10 @@ def _children(item: Item, scene: Scene) -> Decision | None:
     if not left:
         return None
     total = len(item.ledger.children)
+    done = sum(1 for one in item.ledger.children if scene.snapshot.ids.get(one) in SATISFYING)
     blocked = [one for one in left if one in active and active[one].state is State.BLOCKED]
     stuck = "".join(f"; {one} is blocked ({active[one].ledger.reason or 'parked'})" for one in blocked)
-    text = f"{total - len(left)} of {total} subtasks are done{stuck}"
+    text = f"{done} of {total} subtasks are done{stuck}"
     return Decision(waits="subtasks", text=text, command=f"octopoid why {(blocked or list(left))[0]}")
 
 
@@ -273,7 +274,7 @@ def _land(item: Item, flow: Flow, scene: Scene) -> Decision:
     if projection.ahead:
         return _turn("verified; waits for the task that lands before it")
     if projection.empty or item.ledger.bare:  # also where the base was set back since: nothing of that is its work
-        return Decision(Finish(item.id, _nothing_to_land(item)))
+        return Decision(Finish(item.id, _nothing_to_land(item, scene)))
     if flow.land == "none":
         detail = f"every gate said yes; the work is at branch octopoid/{item.id}"
         return Decision(Finish(item.id, detail, publish=item.ledger.candidate))
@@ -283,10 +284,11 @@ def _land(item: Item, flow: Flow, scene: Scene) -> Decision:
     return Decision(Land(item.id, base.name, projection))
 
 
-def _nothing_to_land(item: Item) -> str:
+def _nothing_to_land(item: Item, scene: Scene) -> str:
     ledger = item.ledger
     if ledger.children:
-        return f"its {len(ledger.children)} subtasks are finished"
+        done = sum(1 for one in ledger.children if scene.snapshot.ids.get(one) in SATISFYING)
+        return f"{done} of its {len(ledger.children)} subtasks are done, and none is open"
     if ledger.artifacts:
         return f"written: {', '.join(ledger.artifacts)}"
     return "every gate said yes; the base branch has all of it already"

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from octopoid import clock, gates
 from octopoid.fold import BACKOFF_CAP
+from octopoid.hints import nearest
 from octopoid.model import Item, Opening, Task
 from octopoid.plans import Base, Guard, Snapshot
 from octopoid.ready import approval_text, settled_at, waiting_on
@@ -143,8 +144,8 @@ def hopeless(item: Item, config: Config) -> Guard | None:
         return None if flow else _flow(task, flow, config)
     stage = gates.stage_of(item.ledger, flow)
     role = gates.role_of(item, stage, flow, config)
-    idle = role and not any(agent.plays(role) for agent in config.agents.values())
-    chain = (_flow(task, flow, config), *([_nobody(role)] if idle else []), _needs(item, stage))
+    idle = role and not gates.players(role, config)
+    chain = (_flow(task, flow, config), *([_nobody(role, config)] if idle else []), _needs(item, stage))
     return first_stop(chain)
 
 
@@ -172,10 +173,10 @@ def backed_off(item: Item, scene: Scene) -> Guard:
 
 def pool(role: str, scene: Scene) -> list[Guard]:
     """The guards about agents: one exists, one is awake, one is free, the machine has room, its breaker is closed."""
-    agents = [agent for agent in scene.config.agents.values() if agent.plays(role)]
+    agents = gates.players(role, scene.config)
     names = ", ".join(agent.name for agent in agents)
     if not agents:
-        return [_nobody(role)]
+        return [_nobody(role, scene.config)]
     chain = [Guard("no agent", True, f"role {role}: {names}")]
     awake = [agent for agent in agents if agent.name not in scene.snapshot.pauses.agents]
     if not awake:
@@ -187,14 +188,17 @@ def pool(role: str, scene: Scene) -> list[Guard]:
     return [*chain, _breaker(awake, scene)]
 
 
-def _nobody(role: str) -> Guard:
+def _nobody(role: str, config: Config) -> Guard:
+    if role not in config.roles:
+        text = f"no file defines the role {role} {nearest(role, config.roles)}".strip()
+        return Guard("no agent", False, text, "octopoid roles")
     return Guard("no agent", False, f"no agent in agents.yaml has the role {role}", "octopoid config check")
 
 
 def free_agent(role: str, scene: Scene) -> Agent | None:
     """The first agent of the role that is awake, not full, and whose breaker lets one through."""
-    for agent in scene.config.agents.values():
-        awake = agent.plays(role) and agent.name not in scene.snapshot.pauses.agents
+    for agent in gates.players(role, scene.config):
+        awake = agent.name not in scene.snapshot.pauses.agents
         if awake and _free(agent, scene.load) and not _opens_at(agent, scene):
             return agent
     return None

@@ -85,7 +85,7 @@ def _attempt_steps(
     """
     agent, worktree = start.agent, site.worktree(item.id)
     prompt = write_prompt(site, item, opening, entry)
-    writes = opening.produces == "commits"
+    writes = opening.produces == "commits" and site.config.roles[opening.role].writes
     # A worktree that is gone begins again where the work was, not where the base is.
     at = item.ledger.candidate or opening.base_sha
     steps = [prepare(site, worktree, at, reuse, entry)]

@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from octopoid import attempts, journal, locks, sections, steer, store
+from octopoid import attempts, documents, journal, locks, sections, steer, store
 from octopoid.errors import Conflict, NotFound, UsageError
 from octopoid.fold import fold
 from octopoid.layout import Layout
@@ -29,7 +29,7 @@ _REASONS = {
     "conflict": "the work no longer fits the base branch; say more in the task, then: octopoid retry {id}",
     "budget": "raise the limit in agents.yaml, then: octopoid retry {id}",
     "dependency": "remove the dependency from the front matter, then: octopoid retry {id}",
-    "parked": "when it may go on: octopoid retry {id}",
+    "parked": "when it may go on: octopoid retry {id} (to drop it: octopoid cancel {id})",
 }
 
 
@@ -108,21 +108,29 @@ def claim(layout: Layout, task: str, number: int, agent: str, now: float) -> Non
     _log(layout, now, "claim", task, State.INCOMING, entered, "scheduler", number, agent)
 
 
-def approve(layout: Layout, task: str, ledger: Ledger, text: str, now: float) -> None:
-    """A person's yes about what a stage left, or about the candidate. Raises Conflict where nothing waits for it."""
+def approve(layout: Layout, task: str, ledger: Ledger, text: str, now: float) -> tuple[str, ...]:
+    """A person's yes about what a stage left, or about the candidate; the names of documents that they had edited.
+
+    What a person changed in `attempts/<id>/artifacts/` is part of their yes: a new version. Raises Conflict where
+    nothing waits for it, Invalid where a document cannot be read.
+    """
     state, _ = _where(layout, task)
     if ledger.awaiting and state in _AWAITING:
-        begun = attempts.begin(layout, task, Opening("approve", now, by="person", stage=ledger.awaiting, text=text))
+        edited = documents.edited(layout, task, ledger.artifacts)
+        opening = Opening("approve", now, by="person", stage=ledger.awaiting, text=text, artifacts=tuple(edited))
+        files = {f"artifacts/{name}": data for name, data in edited.items()}
+        begun = attempts.begin(layout, task, opening, files)
         detail = f"{ledger.awaiting}: {text}" if text else ledger.awaiting
         _log_plain(layout, now, "approve", task, "", "", "person", begun.number, detail)
         steer.wake(layout)
-        return
+        return tuple(edited)
     if state is not State.PROVISIONAL or not ledger.candidate:
         raise Conflict(f"{task} is in {state.value}: there is no candidate to approve", f"octopoid why {task}")
     opening = Opening("approve", now, by="person", gate="human", candidate=ledger.candidate, text=text)
     begun = attempts.begin(layout, task, opening)
     _log_plain(layout, now, "approve", task, "", "", "person", begun.number, text)
     steer.wake(layout)
+    return ()
 
 
 def reject(layout: Layout, task: str, base: str, text: str, now: float, check: Check = _no_check) -> None:

@@ -116,6 +116,7 @@ class Opening(NamedTuple):
     """`attempt.json`: what an entry is about, written before anything happens.
 
     `produces`: what the role is to leave. `artifact`: the document it is to write. `session`: the one it goes on with.
+    `artifacts`: documents that a person changed and that this entry holds.
     """
 
     kind: str
@@ -141,6 +142,7 @@ class Opening(NamedTuple):
     produces: str = ""
     artifact: str = ""
     session: str = ""
+    artifacts: tuple[str, ...] = ()
 
 
 class Outcome(NamedTuple):

@@ -282,7 +282,10 @@ def _probe(item: Item, stage: Stage, scene: Scene) -> Decision:
 
 def _take_branch(item: Item, stage: Stage, scene: Scene) -> Decision:
     """What the tasks of a project left on its branch."""
-    name = f"{gates.PROJECT}{item.task.project if item.task else ''}"
+    if item.task is None or not item.task.project:
+        detail = "its flow lands a project, and it names none: write `project: NAME`"
+        return Decision(Block(item.id, item.state, "failed", detail))
+    name = f"{gates.PROJECT}{item.task.project}"
     branch = scene.snapshot.bases.get(name)
     if branch is None or branch.sha is None:
         detail = f"there is no branch {name}: no task of the project has begun"

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from octopoid import git, lifecycle, store, taskfile
+from octopoid.breakdown import PROPOSAL
 from octopoid.errors import Conflict, Invalid, NotFound
 from octopoid.gates import PROJECT
 from octopoid.hints import nearest
@@ -194,5 +195,6 @@ def _members(layout: Layout, problems: list[Problem]) -> Iterator[Member]:
         except Invalid as error:
             problems.extend(error.problems)
             continue
-        if task.project:
+        proposed = state is State.BLOCKED and PROPOSAL in task.labels  # nobody decided that it is to be done
+        if task.project and not proposed:
             yield Member(name, state, task, mtime)

@@ -98,7 +98,7 @@ def _enqueue(layout: Layout, one: breakdown.Made, now: float, origin: str) -> No
 
 def _propose(layout: Layout, one: breakdown.Made, now: float, origin: str) -> None:
     """Into `blocked`, with the reason as its evidence: a person decides whether it is done."""
-    detail = f"proposed while {origin} was worked on: octopoid retry starts it, octopoid cancel drops it"
+    detail = f"proposed while {origin} was worked on"
     if not attempts.read(layout, one.id):
         outcome = Outcome("block", "", False, "parked", detail, now)
         attempts.begin(layout, one.id, Opening("block", now, by=origin), outcome=outcome)

@@ -283,6 +283,7 @@ def test_mending_touched_nothing_else(ruin: Ruin) -> None:
         f"{home}/run/breakers.json",
         f"{home}/run/scheduler.pid",
         f"{home}/run/scheduler.lock",
+        f"{home}/run/moving.lock",
         f"{home}/events.jsonl",
     }
 

@@ -402,3 +402,46 @@ def test_nothing_of_ours_stays_in_the_repository_after_landing(repo: Repo) -> No
     run(repo)
     assert landed(repo) == ("one",)
     assert git(repo, "for-each-ref", "--format=%(refname)") == "refs/heads/main"
+
+
+def test_what_a_person_changes_in_a_plan_is_part_of_their_yes(repo: Repo) -> None:
+    flow = (
+        "stages:\n  - {name: plan, role: planner, approval: true}\n"
+        "  - {name: implement, role: implementer, needs: [plan.md]}\ngates: []\n"
+    )
+    roles = {
+        "planner": [document("plan.md", "Use a database")],
+        "implementer": [[{"run": 'grep -q "Use files" "$OCTOPOID_PROMPT_FILE"'}, *write("a.txt")]],
+    }
+    team(repo, roles, flow)
+    drop(repo, "idea", "---\nflow: mine\n---\n# An idea\n")
+    run(repo, ok=(6,))
+    (repo.layout.artifacts("idea") / "plan.md").write_text("Use files", encoding="utf-8")
+    assert "plan.md" in repo.octopoid("approve", "idea").err
+    run(repo)
+    assert landed(repo) == ("idea",)
+
+
+def test_a_role_that_no_file_defines_is_never_started(repo: Repo) -> None:
+    team(repo, {"implementer": [write("a.txt")]})
+    drop(repo, "one", "---\nrole: implementr\n---\n# One\n")
+    run(repo, ok=(6,))
+    assert state_of(repo, "one") is State.INCOMING
+    assert "did you mean `implementer`" in repo.octopoid("why", "one").out
+
+
+def test_rework_goes_to_who_did_the_work_not_to_who_wrote_a_document(repo: Repo) -> None:
+    flow = (
+        "stages:\n  - {name: costs, role: architect, artifact: costs.md, commit: docs/costs.md}\n"
+        "  - {name: implement, role: implementer}\ngates: [gatekeeper]\n"
+    )
+    roles = {
+        "architect": [document("costs.md", "cheap")],
+        "implementer": [write("a.txt"), write("a.txt", "better\n")],
+        "gatekeeper": [[{"reject": "not yet"}], [{"accept": "now"}]],
+    }
+    team(repo, roles, flow)
+    drop(repo, "one", "---\nflow: mine\n---\n# One\n")
+    run(repo)
+    assert landed(repo) == ("one",)
+    assert kinds(repo, "one")[:5] == ["costs", "implement", "gatekeeper", "gatekeeper", "implement"]

@@ -15,7 +15,10 @@ from octopoid import __version__
 MAX_FILE = 200_000
 MAX_TRACKED = 5_000_000
 MAX_IN_HISTORY = 1_000_000
-SCRIPTS = ("scripts/bench", "scripts/check", "scripts/demo", "scripts/install", "scripts/test", ".ci/run")
+SCRIPTS = (
+    *("scripts/bench", "scripts/check", "scripts/demo", "scripts/install", "scripts/test", "scripts/week"),
+    ".ci/run",
+)
 PAGES = sorted([*PROJECT.glob("*.md"), *(PROJECT / "docs").rglob("*.md")])
 
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -435,7 +437,8 @@ def _watch(running: Background, person: Person) -> None:
     while running.process.poll() is None:
         if time.monotonic() > deadline:
             raise AssertionError(f"the round did not end within {PATIENCE:g} s\n{running.text()[-3000:]}")
-        time.sleep(0.2)
+        with suppress(subprocess.TimeoutExpired):
+            running.process.wait(0.2)
         if events.exists() and time.time() - events.stat().st_mtime > QUIET:
             person.hurry()
             person.act()

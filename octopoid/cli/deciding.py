@@ -13,20 +13,25 @@ from octopoid.errors import Conflict, Invalid, NotFound, OctopoidError, UsageErr
 from octopoid.fold import candidate_verdict
 from octopoid.layout import Layout
 from octopoid.model import Ledger
-from octopoid.states import State
+from octopoid.states import ACTIVE, State
 
 
-def approve(layout: Layout, task: str, text: str) -> Ledger:
+def approve(layout: Layout, task: str, text: str, seen: Ledger | None = None) -> Ledger:
     """Say yes to what a stage left, or to the candidate; what the yes is about. Saying it twice changes nothing.
 
-    Raises Conflict where nothing waits for it.
+    `seen`: what the person was shown. Raises Conflict where nothing waits for it, or where that is another version.
     """
     ledger = lifecycle.ledger_of(layout, task)
+    now = (ledger.awaiting, ledger.candidate, ledger.artifacts)
+    if seen and (seen.awaiting, seen.candidate, seen.artifacts) != now:
+        raise Conflict(f"{task} has changed since you were shown it; nothing was approved", "look at it again")
     verdict = None if ledger.awaiting else candidate_verdict(ledger, "human")
     found = store.find(layout, task)
     again = found is not None and found[0] is State.PROVISIONAL and verdict is not None and verdict.yes
     if not again:
-        lifecycle.approve(layout, task, ledger, text.strip(), common.now())
+        edited = lifecycle.approve(layout, task, ledger, text.strip(), common.now())
+        if edited:
+            common.say(f"  {task}: with what you changed in {', '.join(edited)}")
     return ledger
 
 
@@ -57,6 +62,9 @@ def cancel(layout: Layout, task: str) -> None:
     left = lifecycle.cancel(layout, task, base_of(layout, task), common.now(), partial(_not_landed, layout, task))
     common.say(f"cancelled {task} (it was in {left.value})")
     _end_runs(layout, task, "cancelled by a person")
+    active = [one for one in _children(layout, task) if (found := store.find(layout, one)) and found[0] in ACTIVE]
+    if active:
+        common.say(f"  its subtasks go on; to give them up too: octopoid cancel {' '.join(active)}")
 
 
 def base_of(layout: Layout, task: str) -> str:
@@ -139,3 +147,10 @@ def _asked(ledger: Ledger, state: State) -> tuple[str, ...]:
 def _ask_question(question: str) -> str:
     common.say(common.clean_text(question))
     return str(typer.prompt("Answer", err=True)).strip()
+
+
+def _children(layout: Layout, task: str) -> tuple[str, ...]:
+    try:
+        return lifecycle.ledger_of(layout, task).children
+    except Invalid:
+        return ()

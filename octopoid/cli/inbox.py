@@ -128,9 +128,10 @@ def _question(layout: Layout, one: views.NeedView) -> bool:
 def _judge(layout: Layout, one: views.NeedView) -> bool:
     task = one.task or ""
     common.say(f"  {one.reason}: {common.one_line(one.detail)}")
+    seen = lifecycle.ledger_of(layout, task)
     word = _choose(dossier.of_work(layout, task), "approve", "reject")
     if word == "approve":
-        deciding.approve(layout, task, "")
+        deciding.approve(layout, task, "", seen)
         common.say(f"  approved {task}")
     elif word == "reject":
         why = _prompt("why (the next attempt is told; empty: skip)")

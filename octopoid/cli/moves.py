@@ -47,7 +47,7 @@ def _approve(
     if as_json:
         common.emit("approve", approved=told)
     else:
-        common.next_step(_lands(layout))
+        common.next_step(_goes_on(layout) if any(one["stage"] for one in told) else _lands(layout))
 
 
 @reject.command(epilog=common.examples("octopoid reject add-dark-mode -m 'keep the old colours for print'"))
