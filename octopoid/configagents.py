@@ -78,7 +78,7 @@ def _plays(
 
 
 def _unknown(reader: Reader, node: Node, role: str, roles: Roles) -> None:
-    hint = f"{nearest(role, roles.names)} a role is a file, roles/{role}.md"
+    hint = "; ".join(filter(None, (nearest(role, roles.names), f"a role is a file, roles/{role}.md")))
     reader.complain(node, f"no file defines the role `{role}`", hint.strip())
 
 
@@ -162,7 +162,7 @@ def _schedule(reader: Reader, found: Schedule, node: Node, place: tuple[int, int
     for key, names, file in sorts:
         word = getattr(found, key)
         if word and names is not None and word not in names:
-            hint = f"{nearest(word, names)} {file.format(word)}".strip()
+            hint = "; ".join(filter(None, (nearest(word, names), file.format(word))))
             reader.complain(said[key], f"there is no {key} `{word}`", hint)
 
 

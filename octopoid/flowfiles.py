@@ -198,7 +198,8 @@ class _Script:
         """Message and hint when there is no such role, or nobody who plays it."""
         if role not in self._cast.roles.names:
             near = nearest(role, self._cast.roles.names)
-            return f"no file defines the role `{role}`", f"{near} a role is a file, roles/{role}.md".strip()
+            hint = "; ".join(filter(None, (near, f"a role is a file, roles/{role}.md")))
+            return f"no file defines the role `{role}`", hint
         if not self._cast.plays(role):
             hint = f"add an agent with `role: {role}`, or one with `roles: all`"
             return f"no agent plays the role `{role}`, so nobody can do this", hint

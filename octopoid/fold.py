@@ -134,6 +134,7 @@ def _success(ledger: Ledger, entry: Entry, outcome: Outcome) -> Ledger:
         policy=outcome.policy or (ledger.policy and outcome.candidate in ("", ledger.candidate)),
         summary=outcome.summary or ledger.summary,
         deaths=0,
+        died={},
         rechecks=0,
         retry_at=0.0,
         reason="",
@@ -180,7 +181,7 @@ def _failure(ledger: Ledger, entry: Entry, outcome: Outcome) -> Ledger:
     if (
         not outcome.class_ and not outcome.verb
     ):  # ended because its task went elsewhere: what sent it there is the reason
-        return ledger._replace(deaths=0)
+        return ledger._replace(deaths=0, died={})
     ledger = ledger._replace(
         reason=outcome.reason, detail=outcome.detail, questions=outcome.questions or ledger.questions
     )
@@ -191,14 +192,22 @@ def _failure(ledger: Ledger, entry: Entry, outcome: Outcome) -> Ledger:
         return ledger._replace(
             charged={**ledger.charged, role: failures},
             deaths=0,
+            died={},
             retry_at=outcome.ended + backoff(failures),
             feedback=(*ledger.feedback, Feedback(f"attempt {entry.opening.attempt}", text, outcome.ended)),
         )
     if outcome.class_ == "ours":
-        return ledger._replace(deaths=ledger.deaths + 1)
+        return _died(ledger, entry)
     if outcome.class_ == "environment" and not outcome.breaker:
-        return ledger._replace(deaths=ledger.deaths + 1, retry_at=outcome.ended + ENVIRONMENT_PAUSE)
-    return ledger._replace(deaths=0)
+        return _died(ledger, entry)._replace(retry_at=outcome.ended + ENVIRONMENT_PAUSE)
+    return ledger._replace(deaths=0, died={})
+
+
+def _died(ledger: Ledger, entry: Entry) -> Ledger:
+    """One more death in a row of this role. One reboot ends all reviewers of a group: that is one for each of them."""
+    who = entry.opening.role or entry.opening.gate or entry.opening.kind
+    died = {**ledger.died, who: ledger.died.get(who, 0) + 1}
+    return ledger._replace(died=died, deaths=max(died.values()))
 
 
 def _verdict(ledger: Ledger, entry: Entry, outcome: Outcome) -> Ledger:
@@ -218,7 +227,7 @@ def _verdict(ledger: Ledger, entry: Entry, outcome: Outcome) -> Ledger:
     again = opening.gate == "checks" and any(
         v.gate == "checks" and v.candidate == opening.candidate for v in ledger.verdicts
     )
-    ledger = ledger._replace(deaths=0, retry_at=0.0, rechecks=ledger.rechecks + (1 if again else 0))
+    ledger = ledger._replace(deaths=0, died={}, retry_at=0.0, rechecks=ledger.rechecks + (1 if again else 0))
     if not (outcome.verb and _known_no(ledger, verdict)):
         ledger = ledger._replace(verdicts=(*ledger.verdicts, verdict))
     return ledger if yes or not outcome.verb else _refusal(ledger, opening.gate, opening.candidate, outcome)
@@ -266,7 +275,8 @@ def _person_reject(ledger: Ledger, entry: Entry) -> Ledger:
 def _reset(ledger: Ledger, entry: Entry) -> Ledger:
     """A person's word: budgets start anew, what was said stays."""
     opening = entry.opening
-    ledger = ledger._replace(charged={}, rounds=0, deaths=0, rechecks=0, retry_at=0.0, reason="", detail="", handoffs=0)
+    ledger = ledger._replace(charged={}, rounds=0, deaths=0, died={}, rechecks=0, retry_at=0.0, handoffs=0)
+    ledger = ledger._replace(reason="", detail="")
     if opening.text and opening.kind in ("answer", "release", "reopen"):
         ledger = ledger._replace(feedback=(*ledger.feedback, Feedback(opening.kind, opening.text, opening.at)))
     if opening.kind == "answer":

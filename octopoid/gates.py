@@ -171,7 +171,8 @@ def is_open(gate: Gate, item: Item, flow: Flow, config: Config) -> bool:
         return bool(checks) and not checks_passed_once(ledger, checks_key(checks))
     verdict = candidate_verdict(ledger, gate.name)
     if not gate.required:
-        return verdict is None and ledger.charged.get(gate.name, 0) < config.limits.attempts
+        tried = max(ledger.charged.get(gate.name, 0), ledger.died.get(gate.name, 0))
+        return verdict is None and tried < config.limits.attempts
     return verdict is None or not verdict.yes
 
 

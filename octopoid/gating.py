@@ -27,7 +27,7 @@ from octopoid.plans import (
     StartChecks,
     StartReview,
 )
-from octopoid.ready import approval_text
+from octopoid.ready import approval_text, subtasks_text
 from octopoid.results import bounded, clean
 from octopoid.settings import Flow, Gate
 from octopoid.states import SATISFYING, State
@@ -54,7 +54,7 @@ def provisional(item: Item, scene: Scene) -> Decision:
     children = _children(item, scene)
     if children:
         return children
-    if item.ledger.deaths >= DEATHS and item.ledger.open is None:
+    if item.ledger.deaths >= DEATHS and item.ledger.open is None and not item.ledger.reviews:
         return Decision(given_up(item))
     base = based(item, scene)
     if not base.ok:
@@ -89,12 +89,9 @@ def _children(item: Item, scene: Scene) -> Decision | None:
     left = gates.unfinished(item.ledger, active)
     if not left:
         return None
-    total = len(item.ledger.children)
-    done = sum(1 for one in item.ledger.children if scene.snapshot.ids.get(one) in SATISFYING)
-    blocked = [one for one in left if one in active and active[one].state is State.BLOCKED]
-    stuck = "".join(f"; {one} is blocked ({active[one].ledger.reason or 'parked'})" for one in blocked)
-    text = f"{done} of {total} subtasks are done{stuck}"
-    return Decision(waits="subtasks", text=text, command=f"octopoid why {(blocked or list(left))[0]}")
+    first = next((one for one in left if one in active and active[one].state is State.BLOCKED), left[0])
+    text = subtasks_text(item, active.values(), scene.snapshot.ids)
+    return Decision(waits="subtasks", text=text, command=f"octopoid why {first}")
 
 
 # --- a group of gates ---

@@ -223,7 +223,7 @@ class Ledger(NamedTuple):
     """Everything that entries say about a task: the result of `fold`, never stored.
 
     `tries`: started attempts per role, ever. `charged`: charged failures per role since the last reset. `rounds`:
-    refusals by any gate since then. `deaths`: runner deaths in a row.
+    refusals by any gate since then. `deaths`: runner deaths in a row, of the role that died most; `died`: of each.
     `judged`: a gate used the worktree last. `setbacks`: environment failures in a row. `base`: the branch that the
     candidate was made for. `usd` is None while nothing is known.
     `open`: the entry that has the task's worktree to itself; `reviews`: reviewers at work, each in a place of its own.
@@ -277,6 +277,7 @@ class Ledger(NamedTuple):
     children: tuple[str, ...] = ()
     spawn: tuple[int, ...] = ()
     sessions: Mapping[str, str] = {}
+    died: Mapping[str, int] = {}
     bare: bool = False
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from octopoid.model import Item, Task
 from octopoid.states import SATISFYING, State
@@ -32,3 +32,17 @@ def approval_text(item: Item) -> str:
     made = [name for name, number in ledger.artifacts.items() if number == max(ledger.artifacts.values())]
     what = f" ({', '.join(made)})" if made else f" ({len(ledger.children)} subtasks)" if ledger.children else ""
     return f"waits for your yes or no about: {ledger.awaiting}{what}"
+
+
+def subtasks_text(item: Item, items: Iterable[Item], ids: Mapping[str, State]) -> str:
+    """How far its subtasks are; one that needs a person is named. "" when none is among the active `items`."""
+    children = item.ledger.children
+    active = [one for one in items if one.id in children] if children else []
+    if not active:
+        return ""
+    blocked = [one for one in active if one.state is State.BLOCKED]
+    stuck = "".join(f"; {one.id} is blocked ({one.ledger.reason or 'parked'})" for one in blocked)
+    done = sum(1 for one in children if ids.get(one) in SATISFYING)
+    cancelled = sum(1 for one in children if ids.get(one) is State.CANCELLED)
+    dropped = f", {cancelled} cancelled" if cancelled else ""
+    return f"{done} of {len(children)} subtasks are done{dropped}{stuck}"

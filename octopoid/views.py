@@ -11,9 +11,12 @@ from typing import Any, NamedTuple
 from octopoid import clock
 from octopoid.look import Look
 from octopoid.model import Breaker, Entry, Item, Pauses, Problem, Task
-from octopoid.plans import Guard
-from octopoid.ready import approval_text, settled_at, waiting_on
+from octopoid.ready import approval_text, settled_at, subtasks_text, waiting_on
 from octopoid.states import SATISFYING, State
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # `status` needs no plan, and the values of one cost it 4 ms
+    from octopoid.plans import Guard
 
 ROLE, STAGE = "implementer", "implement"
 """The stage of the built-in flow: what a task goes through that names no role (a test compares with `config`)."""
@@ -296,20 +299,6 @@ def _why_incoming(item: Item, what: Task, look: Look, now: float, pauses: Pauses
     return "", ""
 
 
-def subtasks_text(item: Item, look: Look) -> str:
-    """How far the subtasks are; one that needs a person is named. "" when none is unfinished."""
-    children = item.ledger.children
-    active = {one.id: one for one in look.items if one.id in children}
-    if not active:
-        return ""
-    blocked = [one for one in active.values() if one.state is State.BLOCKED]
-    stuck = "".join(f"; {one.id} is blocked ({one.ledger.reason or 'parked'})" for one in blocked)
-    done = sum(1 for one in children if look.ids.get(one) in SATISFYING)
-    cancelled = sum(1 for one in children if look.ids.get(one) is State.CANCELLED)
-    dropped = f", {cancelled} cancelled" if cancelled else ""
-    return f"{done} of {len(children)} subtasks are done{dropped}{stuck}"
-
-
 def _why_at_work(item: Item, look: Look, waits: Waits) -> tuple[str, str]:
     entry = item.ledger.open
     if entry is None and item.ledger.reviews:
@@ -326,7 +315,7 @@ def _why_at_work(item: Item, look: Look, waits: Waits) -> tuple[str, str]:
         return "running", f"{who} {'are' if who == 'checks' else 'is'} at work{turn}"
     if item.id in waits.human:
         return "human", "waits for your yes or no"
-    subtasks = subtasks_text(item, look)
+    subtasks = subtasks_text(item, look.items, look.ids)
     if subtasks:
         return "subtasks", subtasks
     if item.id in waits.held:
