@@ -78,7 +78,7 @@ def _keep(
     if outcome.class_ != "ok" and outcome.reason != "question":
         return outcome
     if entry.opening.produces == "verdict" and outcome.class_ == "ok" and outcome.artifacts:
-        text = documents.verdict_text(entry.opening, word)
+        text = _verdict_text(entry.opening, word)
         documents.write(layout.entry_artifacts(item.id, entry.number), entry.opening.artifact, text.encode())
     documents.publish(layout, item.id, entry.number, outcome.artifacts)
     if not made:
@@ -88,6 +88,12 @@ def _keep(
         children=tuple(one.id for one in made if not one.proposal),
         proposals=tuple(one.id for one in made if one.proposal),
     )
+
+
+def _verdict_text(opening: Opening, word: Result) -> str:
+    """The document that a verdict becomes where it is the stage's own work (flow `review-only`)."""
+    parts = (f"# {opening.role}: {word.outcome}", word.summary, word.feedback, judging.findings(word))
+    return results.clean("\n\n".join(part for part in parts if part)) + "\n"
 
 
 def _ancestors(layout: Layout, item: Item) -> list[str]:

@@ -14,10 +14,7 @@ from pathlib import Path
 
 from octopoid import durable
 from octopoid.errors import Invalid
-from octopoid.judging import findings
 from octopoid.layout import Layout
-from octopoid.model import Opening, Result
-from octopoid.results import clean
 
 MAX_BYTES = 1 << 20
 MAX_DOCUMENTS = 50
@@ -85,12 +82,6 @@ def publish(layout: Layout, task: str, number: int, names: Iterable[str]) -> Non
     """Copy these documents of entry `number` to where people look for them."""
     for name in names:
         write(layout.artifacts(task), name, read(layout.entry_artifacts(task, number) / name))
-
-
-def verdict_text(opening: Opening, word: Result) -> str:
-    """The document that a verdict becomes where it is the stage's own work (flow `review-only`)."""
-    parts = (f"# {opening.role}: {word.outcome}", word.summary, word.feedback, findings(word))
-    return clean("\n\n".join(part for part in parts if part)) + "\n"
 
 
 def _names(folder: Path) -> list[str]:

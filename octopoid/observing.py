@@ -15,7 +15,7 @@ from octopoid.look import Look, Observer
 from octopoid.model import Breaker, Entry, Item
 from octopoid.plans import Live, Snapshot
 from octopoid.projecting import Projector
-from octopoid.ready import settled_at
+from octopoid.ready import is_on_its_way, settled_at
 from octopoid.settings import Config
 from octopoid.states import State
 
@@ -103,8 +103,10 @@ class Surveyor:
 
     def _occupied(self, item: Item) -> str:
         """Why the move of a closed entry is not made: an editor saved behind it, so its target name is taken."""
+        if item.ledger.unmoved is None and not is_on_its_way(item):
+            return ""
         home = self.layout.task_file(item.state, item.id)
-        if item.path.parent == self.layout.moving and os.path.lexists(home):
+        if is_on_its_way(item) and os.path.lexists(home):
             return store.occupied(self.layout, item.path, home)
         outcome = item.ledger.unmoved.outcome if item.ledger.unmoved else None
         if outcome is None or item.state.value != outcome.leaves:

@@ -46,7 +46,7 @@ from octopoid.plans import (
     StartReview,
     TakeBranch,
 )
-from octopoid.ready import dead_dependency, settled_at
+from octopoid.ready import dead_dependency, is_on_its_way, settled_at
 from octopoid.settings import Config, Flow, Stage
 from octopoid.states import State
 
@@ -149,7 +149,7 @@ def _after(load: Load, action: Action | None) -> Load:
 def _heal(item: Item) -> Decision | None:
     """Unfinished verbs first, then a person's `mv`."""
     ledger = item.ledger
-    if ledger.unmoved is not None or item.path.parent.name == ".moving":
+    if ledger.unmoved is not None or is_on_its_way(item):
         return Decision(Heal(item.id))
     if not ledger.expected or ledger.expected == item.state.value:
         return None
