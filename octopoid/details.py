@@ -33,6 +33,14 @@ class EntryView(NamedTuple):
     path: str
 
 
+class DocumentView(NamedTuple):
+    """The newest version of a document: the entry that wrote it, and where people find it."""
+
+    name: str
+    entry: int
+    path: str
+
+
 class VerdictView(NamedTuple):
     """A gate's answer."""
 

@@ -109,7 +109,7 @@ def _group(group: tuple[Gate, ...], item: Item, flow: Flow, scene: Scene) -> Dec
     for gate in group:
         if gate.name in at_work:
             waiting = _running(item, gate.name)  # a person beside it is shown their turn, and nobody leaves for that
-        elif gates.is_open(gate, item, flow, scene.config) and gate not in refused and not refused:
+        elif not refused and gates.is_open(gate, item, flow, scene.config):
             decision = _ask(gate, item, flow, scene) or waiting
             if decision is not None and decision.action is not None:
                 return decision

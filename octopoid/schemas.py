@@ -197,16 +197,19 @@ _NESTED: Mapping[str, Callable[[], Schema]] = {
 def _outputs() -> dict[str, Schema]:
     task, problem = record(views.TaskView), record(views.ProblemView)
     entries, verdicts = _list(record(details.EntryView)), _list(record(details.VerdictView))
+    documents = _list(record(details.DocumentView))
     return {
         "status": _output("status", record(views.StatusView)["properties"]),
         "list": _output("list", {"tasks": _list(task), "invalid": _list(problem)}),
-        "show": _output("show", {"task": task, "body": _TEXT, "entries": entries, "verdicts": verdicts}),
+        "show": _output(
+            "show", {"task": task, "body": _TEXT, "documents": documents, "entries": entries, "verdicts": verdicts}
+        ),
         "why": _output("why", record(details.WhyView)["properties"]),
         "events": _output("events", {"events": _list(_event())}),
         "thread": _output("thread", {"task": _TEXT, "state": _TEXT, "posts": _list(_post())}),
         "decisions": _output("decisions", {"decisions": _list(_decision())}),
         "stats": _output("stats", {"roles": _list(record(RoleStats))}),
-        "lint": _output("lint", {"problems": _list(problem)}),
+        "lint": _output("lint", {"problems": _list(problem), "warnings": _list(problem)}),
         "doctor": _output(
             "doctor",
             {"findings": _list(_finding()), "fixed": _list(_object(dict.fromkeys(("code", "message", "path"), _TEXT)))},

@@ -44,7 +44,8 @@ def talk(repo: Repo, *said: tuple[str, str], env: Mapping[str, str] = {}, size: 
             if not data:
                 break
             seen += data.decode().replace("\r", "")
-            if todo and todo[0][0] in seen[looked:]:
+            # click writes a prompt in two parts; who types between them finds the echo in the middle of it
+            if todo and todo[0][0] in seen[looked:] and seen.endswith(": "):
                 looked = len(seen)
                 last = todo.pop(0)[1]
                 os.write(master, (last if last in (CTRL_C, CTRL_D) else f"{last}\n").encode())

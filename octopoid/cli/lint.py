@@ -36,7 +36,8 @@ def lint(
     problems = tuple(_of_files(files) if files else _of_everything(common.layout()))
     warnings = tuple(_warnings(files))
     if as_json:
-        common.emit("lint", problems=views.plain(tuple(views.problem(one) for one in problems)))
+        shown, warned = (views.plain(tuple(map(views.problem, found))) for found in (problems, warnings))
+        common.emit("lint", problems=shown, warnings=warned)
     for one in problems if not as_json else ():
         common.out(common.clean_text(str(one)))
         if one.hint:

@@ -28,7 +28,12 @@ def show(word: common.Id, as_json: common.Json = False) -> None:
     verdicts = tuple(details.verdict(one) for one in item.ledger.verdicts)
     body = item.task.body if item.task else reading.raw(item.path)
     if as_json:
-        common.emit("show", **views.plain({"task": view, "body": body, "entries": entries, "verdicts": verdicts}))
+        folder = layout.artifacts(task)
+        documents = tuple(
+            details.DocumentView(name, number, str(folder / name)) for name, number in item.ledger.artifacts.items()
+        )
+        facts = {"task": view, "body": body, "documents": documents, "entries": entries, "verdicts": verdicts}
+        common.emit("show", **views.plain(facts))
         return
     _print(layout, item, view, body, found.look.ids)
     for one in found.look.problems if item.problem else ():
