@@ -104,8 +104,13 @@ def _entries(entries: tuple[details.EntryView, ...]) -> render.Table:
         render.Column("started", "dim"),
         render.Column("how it ended", wraps=True),
     )
-    rows = tuple((f"{one.number:03d}", _kind(one), _who(one), one.started, _end(one)) for one in entries)
+    rows = tuple((f"{one.number:03d}", _kind(one), _who(one), _when(one), _end(one)) for one in entries)
     return render.Table("entries", columns, rows)
+
+
+def _when(one: details.EntryView) -> str:
+    """A person at a terminal needs the room for how it ended; a pipe gets all of it."""
+    return one.started[:16].replace("T", " ") if common.terminal() else one.started
 
 
 def _kind(one: details.EntryView) -> str:
@@ -117,6 +122,8 @@ def _kind(one: details.EntryView) -> str:
 def _who(one: details.EntryView) -> str:
     """The agent, and what it works as where its name does not say that."""
     agent = one.agent or one.by
+    if agent == _kind(one) and common.terminal():  # a gate that is answered by the agent of its name
+        return ""
     return agent if one.role in (None, agent, "implementer") else f"{agent} ({one.role})"
 
 
