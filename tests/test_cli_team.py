@@ -64,10 +64,9 @@ def test_lint_warns_of_tasks_that_nobody_can_work_on(repo: Repo) -> None:
     answer = repo.octopoid("lint")
     lines = [line for line in answer.err.splitlines() if line.startswith("warning:")]
     assert [line.rpartition("incoming/")[2] for line in sorted(lines)] == [
-        "alone.md:2:7: the flow `feature` needs agents for: "
-        "researcher, reviewer, security-reviewer, tester, gatekeeper",
+        "alone.md:2:7: the flow `feature` needs agents for: reviewer, security-reviewer, tester, gatekeeper",
         "alone.md:3:7: no agent has the role `architect`",
-        "both.md:2:7: `base` counts for nothing: the task belongs to a project and lands on project/web",
+        "both.md:2:7: the task lands on project/web; `base` only says where that branch begins and lands",
         "typo.md:2:7: there is no flow `fetaure`",
         "typo.md:3:7: no file defines the role `planer`",
     ]

@@ -7,8 +7,8 @@ from functools import partial
 
 import typer
 
-from octopoid import config, git, lifecycle, replies, sections, stopping, store
-from octopoid.cli import common
+from octopoid import git, lifecycle, replies, sections, stopping, store
+from octopoid.cli import common, judged
 from octopoid.errors import Conflict, Invalid, NotFound, OctopoidError, UsageError
 from octopoid.fold import candidate_verdict
 from octopoid.layout import Layout
@@ -77,16 +77,8 @@ def base_of(layout: Layout, task: str) -> str:
         ledger = lifecycle.ledger_of(layout, task)
     except Invalid:
         ledger = Ledger()
-    return ledger.base or _policy_base(layout) or git.default_branch(layout.root) or "main"
-
-
-def _policy_base(layout: Layout) -> str:
-    for home in (layout.home, layout.last_good):
-        try:
-            return config.load(home, templates=False).base
-        except Invalid:
-            continue
-    return ""
+    policy = judged.policy(layout)
+    return ledger.base or (policy.base if policy else "") or git.default_branch(layout.root) or "main"
 
 
 def _not_landed(layout: Layout, task: str) -> None:

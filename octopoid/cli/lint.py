@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from octopoid import config, lifecycle, store, taskfile, views
+from octopoid import config, gates, lifecycle, store, taskfile, views
 from octopoid.cli import common, judged, reading
 from octopoid.errors import Invalid, NotFound, OctopoidError
 from octopoid.hints import nearest
@@ -126,15 +126,15 @@ def _of_task(path: Path, task: Task, known: Config) -> Iterable[Problem]:
     flow = known.flows.get(task.flow)
     if flow is None:
         yield _at(path, "flow", f"there is no flow `{task.flow}`", nearest(task.flow, known.flows))
-    elif flow.lacks:
-        yield _at(path, "flow", f"the flow `{task.flow}` needs agents for: {', '.join(flow.lacks)}", "octopoid flows")
+    elif lacks := gates.lacks_of(task, flow, known):
+        yield _at(path, "flow", f"the flow `{task.flow}` needs agents for: {', '.join(lacks)}", "octopoid flows")
     if task.role and task.role not in known.roles:
         yield _at(path, "role", f"no file defines the role `{task.role}`", nearest(task.role, known.roles))
-    elif task.role and not any(agent.plays(task.role) for agent in known.agents.values()):
+    elif task.role and not gates.players(task.role, known):
         yield _at(path, "role", f"no agent has the role `{task.role}`", "add one to agents.yaml")
     if task.base and task.project:
-        message = f"`base` counts for nothing: the task belongs to a project and lands on project/{task.project}"
-        yield _at(path, "base", message, "remove `base` or `project`")
+        message = f"the task lands on project/{task.project}; `base` only says where that branch begins and lands"
+        yield _at(path, "base", message, "remove `base`, unless that is meant")
 
 
 def _at(path: Path, key: str, message: str, hint: str) -> Problem:
