@@ -50,6 +50,7 @@ KINDS = {
     "stages": "list of stages",
     "section": "keys of its own",
     "text": "text",
+    "tokens": "whole number from 0, also like `200k` or `2M`",
     "tools": "list, or text with commas",
     "variables": "list of names, never values",
     "version": "`1`",
@@ -66,14 +67,18 @@ WIP_FOLDERS = ("claimed", "provisional", "blocked")
 DEFAULT_GATES = ("checks", "human")
 DEFAULT_LAND = "merge"
 
+_OF_THE_BUILT_IN = ("base_url", "max_tokens", "max_usd", "context", "retries")
+
 ADAPTER_KEYS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "command": ("command", ("script", "model", "max_turns")),
-    "scripted": ("script", ("command", "args")),
-    "claude": ("", ("script",)),
+    "command": ("command", ("script", "model", "max_turns", *_OF_THE_BUILT_IN)),
+    "scripted": ("script", ("command", "args", *_OF_THE_BUILT_IN)),
+    "claude": ("", ("script", *_OF_THE_BUILT_IN)),
+    "codex": ("", ("script", "max_turns", *_OF_THE_BUILT_IN)),
+    "anthropic": ("", ("command", "script", "args")),
 }
 """Adapters of this version: the key each cannot do without, and the keys that would mean nothing to it."""
 
-LATER_ADAPTERS = ("codex", "gemini", "opencode", "aider", "anthropic")
+LATER_ADAPTERS = ("gemini", "opencode", "aider")
 
 
 def _of(record: type, name: str, kind: str, meaning: str) -> Key:
@@ -131,7 +136,13 @@ NOTIFY = (Key("command", "argv", (), "what happened is in its `OCTOPOID_EVENT_*`
 AGENT = (
     Key("role", "name", "", "what it is for: a file in `roles/` or a built-in role", says="its name, if a role's"),
     _of(Agent, "roles", "roles", "what it is for besides `role`, or instead of it"),
-    Key("adapter", "name", None, "how its program is started and read: `command`, `scripted` or `claude`", True),
+    Key(
+        "adapter",
+        "name",
+        None,
+        "how its program is started and read: `command`, `scripted`, `claude` or `anthropic`",
+        True,
+    ),
     _of(Agent, "instances", "count", "how many of it work at once"),
     _of(Agent, "model", "text", "the model its program uses; before the role's `model`"),
     _of(Agent, "timeout", "duration", "wall clock of one attempt"),
@@ -140,7 +151,12 @@ AGENT = (
     _of(Agent, "command", "command", "adapter `command`: its program. Adapter `claude`: the program, if not `claude`"),
     _of(Agent, "script", "text", "adapter `scripted`: its script file, relative to the repository"),
     _of(Agent, "args", "words", "further arguments for its program"),
-    _of(Agent, "max_turns", "number", "adapter `claude`: turns of one attempt; `0` = no limit"),
+    _of(Agent, "max_turns", "number", "adapters `claude`, `anthropic`: turns of one attempt; `0` = no limit"),
+    _of(Agent, "max_tokens", "tokens", "adapter `anthropic`: tokens of one attempt, read and written; `0` = no limit"),
+    _of(Agent, "max_usd", "money", "adapter `anthropic`: what one attempt may cost; `0` = no limit"),
+    _of(Agent, "context", "tokens", "adapter `anthropic`: a longer conversation is summarised"),
+    _of(Agent, "retries", "number", "adapter `anthropic`: tries after the first, when the model does not answer"),
+    _of(Agent, "base_url", "text", "adapter `anthropic`: the address of the API, if not Anthropic's own"),
     _of(Agent, "pre_check", "command", "run before the agent is; exit status 1 = there is nothing to do"),
 )
 

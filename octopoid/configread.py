@@ -25,6 +25,7 @@ MAX_SECONDS = 30 * 86400
 """More than this is a slip of the finger, and beyond what the system's timers take."""
 
 _DURATION = re.compile(r"(?=\d)(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,8})s)?\Z")
+_TOKENS = re.compile(r"(\d{1,12})([kM]?)\Z")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _BAD_IN_BRANCH = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^[-/.]|[/.]$|\.lock$|/\.")  # git-check-ref-format(1)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -225,6 +226,13 @@ class Reader:
         self.complain(node, f"`{name}` must be an amount of US dollars from 0", "like 5 or 2.50; 0 = no limit")
         return None
 
+    def tokens(self, node: Node, name: str) -> int | None:
+        said = _TOKENS.match(str(node.value)) if isinstance(node.value, int | str) else None
+        if said:
+            return int(said[1]) * {"": 1, "k": 1000, "M": 1_000_000}[said[2]]
+        self.complain(node, f"`{name}` must be a number of tokens", "like 200000, 200k or 2M; 0 = no limit")
+        return None
+
     def duration(self, node: Node, name: str) -> float | None:
         value = node.value
         said = -1
@@ -350,6 +358,7 @@ _READERS: dict[str, Callable[[Reader, Node, str], Any]] = {
     "roles": Reader.roles,
     "run": lambda reader, node, name: reader.choice(node, name, RUNS),
     "text": Reader.text,
+    "tokens": Reader.tokens,
     "tools": Reader.tools,
     "variables": Reader.variables,
     "version": Reader.version,

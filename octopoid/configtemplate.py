@@ -18,6 +18,13 @@ _AGENTS = {
     timeout: 45m
     env: [ANTHROPIC_API_KEY]    # names only, passed on where set; not needed where `claude` is logged in
 """,
+    "anthropic": """\
+    adapter: anthropic          # the agent that ships with octopoid; needs a key, or a `base_url:` that needs none
+    instances: 2
+    # model: sonnet
+    timeout: 45m
+    env: [ANTHROPIC_API_KEY]    # names only, passed on where set
+""",
     "command": """\
     adapter: command            # any program: prompt on stdin, work in the current folder, exit status 0
     command: {command}

@@ -148,6 +148,7 @@ _KINDS: Mapping[str, Schema] = {
     "roles": {"anyOf": [_WORDS, _TEXT]},
     "run": {"enum": list(configkeys.RUNS)},
     "text": _TEXT,
+    "tokens": {"anyOf": [_COUNT, {"type": "string", "pattern": "^[0-9]+[kM]?$"}]},
     "tools": {"anyOf": [_WORDS, _TEXT]},
     "variables": _WORDS,
     "version": {"const": 1},

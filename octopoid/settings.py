@@ -47,7 +47,11 @@ ALL = "all"
 
 
 class Agent(NamedTuple):
-    """A pool of workers. `roles`: what it plays besides `role`. `pre_check`: exit status 1 = there is nothing to do."""
+    """A pool of workers. `roles`: what it plays besides `role`. `pre_check`: exit status 1 = there is nothing to do.
+
+    `base_url`: where its model is asked. `max_tokens`, `max_usd`: of one attempt, 0 = no limit. `context`: tokens of a
+    conversation at which its old turns are summarised. `retries`: after the first try, when the model does not answer.
+    """
 
     name: str
     role: str
@@ -63,6 +67,11 @@ class Agent(NamedTuple):
     max_turns: int = 0
     roles: tuple[str, ...] = ()
     pre_check: str | tuple[str, ...] = ()
+    base_url: str = ""
+    max_tokens: int = 0
+    max_usd: float = 0.0
+    context: int = 150_000
+    retries: int = 3
 
     def plays(self, role: str) -> bool:
         """May this agent be asked for `role`?"""

@@ -5,7 +5,8 @@
 
 A prompt chooses its script by the marker `[[name]]`. The server keeps no conversations: the step is the number of
 assistant turns since the message with the marker, so retries, resumed sessions and parallel agents cannot disturb each
-other. `error`, `hang` and `drop` are hurdles in front of the next answer, counted per script (`times=None`: for ever).
+other. `error`, `hang`, `drop` and `fault` are hurdles in front of the next answer, counted per script (`times=None`:
+for ever).
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ _KINDS = {
 
 
 class Step(NamedTuple):
-    """One step of a script; make it with the functions below. `delay`: seconds before the answer."""
+    """One step of a script; make it with the functions below. `delay`: seconds before the answer.
+
+    `usage`: tokens in and out, `cache`: tokens read from the cache and written to it. `more`: further blocks.
+    """
 
     kind: str
     tool: str = ""
@@ -42,6 +46,9 @@ class Step(NamedTuple):
     delay: float = 0.0
     usage: tuple[int, int] = (10, 5)
     headers: tuple[tuple[str, str], ...] = ()
+    more: tuple[Step, ...] = ()
+    stop: str = ""
+    cache: tuple[int, int] = (0, 0)
 
 
 class Call(NamedTuple):
@@ -63,6 +70,16 @@ def text(text: str, delay: float = 0.0, usage: tuple[int, int] = (10, 5)) -> Ste
     return Step("text", text=text, delay=delay, usage=usage)
 
 
+def several(first: Step, *more: Step) -> Step:
+    """The model says and calls all of this in one answer, which ends as the last of it would."""
+    return first._replace(more=more)
+
+
+def thought(said: str) -> Step:
+    """A block of thinking, for the front of `several`."""
+    return Step("thinking", text=said)
+
+
 def error(status: int, times: int | None = None, message: str = "scripted error", **headers: str) -> Step:
     """HTTP `status`, `times` times (None: always) before the next step is reached."""
     named = tuple((name.replace("_", "-"), value) for name, value in headers.items())
@@ -77,6 +94,11 @@ def hang(times: int | None = None) -> Step:
 def drop(times: int | None = None) -> Step:
     """The connection closes in the middle of the answer."""
     return Step("drop", times=times)
+
+
+def fault(kind: str = "overloaded_error", times: int | None = None, message: str = "scripted fault") -> Step:
+    """The answer begins, and then there is an error of this type in its stream."""
+    return Step("fault", tool=kind, times=times, text=message)
 
 
 class ModelServer:
@@ -153,7 +175,7 @@ def _group(script: Sequence[Step], turn: int) -> tuple[list[Step], Step]:
     hurdles: list[Step] = []
     answers = 0
     for step in script:
-        if step.kind not in ("tool", "text"):
+        if step.kind not in ("tool", "text", "thinking"):
             hurdles.append(step)
         elif answers == turn:
             return hurdles, step
@@ -164,37 +186,60 @@ def _group(script: Sequence[Step], turn: int) -> tuple[list[Step], Step]:
 
 def message(step: Step, model: str, number: int) -> dict[str, Any]:
     """The whole (not streamed) answer that `step` means."""
-    if step.kind == "tool":
-        block = {"type": "tool_use", "id": f"toolu_{number:06d}", "name": step.tool, "input": dict(step.input)}
-    else:
-        block = {"type": "text", "text": step.text}
+    steps = (step, *step.more)
+    read, written = step.cache
+    cache = {"cache_read_input_tokens": read, "cache_creation_input_tokens": written} if any(step.cache) else {}
     return {
         "id": f"msg_{number:06d}",
         "type": "message",
         "role": "assistant",
         "model": model,
-        "content": [block],
-        "stop_reason": "tool_use" if step.kind == "tool" else "end_turn",
+        "content": [_block(one, f"{number:06d}{at or ''}") for at, one in enumerate(steps)],
+        "stop_reason": step.stop or ("tool_use" if any(one.kind == "tool" for one in steps) else "end_turn"),
         "stop_sequence": None,
-        "usage": {"input_tokens": step.usage[0], "output_tokens": step.usage[1]},
+        "usage": {"input_tokens": step.usage[0], "output_tokens": step.usage[1], **cache},
     }
+
+
+def _block(step: Step, number: str) -> dict[str, Any]:
+    if step.kind == "tool":
+        return {"type": "tool_use", "id": f"toolu_{number}", "name": step.tool, "input": dict(step.input)}
+    if step.kind == "thinking":
+        return {"type": "thinking", "thinking": step.text, "signature": f"signed-{number}"}
+    return {"type": "text", "text": step.text}
 
 
 def events(whole: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The server-sent events of the same answer."""
-    block = whole["content"][0]
     start = {**whole, "content": [], "stop_reason": None, "usage": {**whole["usage"], "output_tokens": 1}}
     yield {"type": "message_start", "message": start}
-    if block["type"] == "tool_use":
-        empty, delta = {**block, "input": {}}, {"type": "input_json_delta", "partial_json": json.dumps(block["input"])}
-    else:
-        empty, delta = {"type": "text", "text": ""}, {"type": "text_delta", "text": block["text"]}
-    yield {"type": "content_block_start", "index": 0, "content_block": empty}
-    yield {"type": "content_block_delta", "index": 0, "delta": delta}
-    yield {"type": "content_block_stop", "index": 0}
+    yield {"type": "ping"}
+    for index, block in enumerate(whole["content"]):
+        empty, *deltas = _pieces(block)
+        yield {"type": "content_block_start", "index": index, "content_block": empty}
+        yield from ({"type": "content_block_delta", "index": index, "delta": one} for one in deltas)
+        yield {"type": "content_block_stop", "index": index}
     ended = {"stop_reason": whole["stop_reason"], "stop_sequence": None}
     yield {"type": "message_delta", "delta": ended, "usage": {"output_tokens": whole["usage"]["output_tokens"]}}
     yield {"type": "message_stop"}
+
+
+def _pieces(block: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """A block as it is streamed: first without its content, then that in two pieces."""
+    if block["type"] == "tool_use":
+        yield {**block, "input": {}}
+        yield from ({"type": "input_json_delta", "partial_json": one} for one in _halves(json.dumps(block["input"])))
+    elif block["type"] == "thinking":
+        yield {"type": "thinking", "thinking": "", "signature": ""}
+        yield from ({"type": "thinking_delta", "thinking": one} for one in _halves(block["thinking"]))
+        yield {"type": "signature_delta", "signature": block["signature"]}
+    else:
+        yield {"type": "text", "text": ""}
+        yield from ({"type": "text_delta", "text": one} for one in _halves(block["text"]))
+
+
+def _halves(said: str) -> tuple[str, str]:
+    return said[: len(said) // 2], said[len(said) // 2 :]
 
 
 class _Http(ThreadingHTTPServer):
@@ -243,22 +288,27 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         whole = message(step, str(body.get("model", "")), time.monotonic_ns() % 10**9)
-        if step.kind == "drop" or body.get("stream"):
-            self._stream(whole, cut=step.kind == "drop")
+        if step.kind in ("drop", "fault") or body.get("stream"):
+            self._stream(whole, cut=step if step.kind in ("drop", "fault") else None)
         else:
             self._json(200, whole)
 
-    def _stream(self, whole: Mapping[str, Any], cut: bool) -> None:
+    def _stream(self, whole: Mapping[str, Any], cut: Step | None) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Connection", "close")
         self.end_headers()
         for event in events(whole):
-            self.wfile.write(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode())
+            self._event(event)
             if cut:
                 break
+        if cut and cut.kind == "fault":
+            self._event({"type": "error", "error": {"type": cut.tool, "message": cut.text}})
         self.wfile.flush()
         self.close_connection = True
+
+    def _event(self, event: Mapping[str, Any]) -> None:
+        self.wfile.write(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode())
 
     def _json(self, status: int, value: Any, headers: Sequence[tuple[str, str]] = ()) -> None:
         self._send(status, json.dumps(value).encode(), (("Content-Type", "application/json"), *headers))

@@ -1,0 +1,187 @@
+"""The built-in agent (`octopoid.builtin`): a tool loop of our own on the Anthropic Messages API, or one like it.
+
+Its program says in its last line how it ended, so that nothing has to be guessed here. It alone imports `anthropic`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from octopoid.adapters.base import DETAIL, Evidence, Launch, Reading, by_status, cut_short, output
+from octopoid.model import Result, Usage
+from octopoid.results import bounded
+from octopoid.settings import Agent, Role
+
+KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
+"""Credentials, the one that counts first. A name that `env:` does not list never reaches the program."""
+LOST = "session lost"
+"""Why a run ended that was to go on where another one stopped to ask: our fault, and the next begins anew."""
+NO_LOGIN = "not logged in"
+CONFIGURATION = "configuration"
+
+_HOME = str(Path(__file__).resolve().parents[2])
+# `-I` keeps the worktree's own modules out of its imports.
+_BOOT = f"import sys; sys.path.insert(0, {_HOME!r}); from octopoid.builtin.agent import main; main()"
+
+_WINDOW = 1 << 20
+"""Bytes at the end of what it printed in which its last lines are looked for; one line of it has a few KiB at most."""
+_WANTED = re.compile(rb'"type":"(?:usage|ended)"')
+_CLASSES = ("ok", "task", "environment", "ours")
+
+
+class Job(NamedTuple):
+    """What the program is asked for, in its one argument. No secrets, and nothing of the task.
+
+    `entry`: the attempt's folder. `session`: the name of the attempt's folder to go on from, "" = begin anew.
+    """
+
+    entry: str
+    produces: str = "commits"
+    writes: bool = True
+    tools: tuple[str, ...] = ()
+    model: str = ""
+    base_url: str = ""
+    max_turns: int = 0
+    max_tokens: int = 0
+    max_usd: float = 0.0
+    context: int = 150_000
+    retries: int = 3
+    session: str = ""
+
+
+def dump(job: Job) -> str:
+    """`job` as one argument of a command line."""
+    return json.dumps(job._asdict(), separators=(",", ":"))
+
+
+def load(argument: str) -> Job:
+    """What `dump` made. Raises ValueError and TypeError for anything else."""
+    fields = json.loads(argument)
+    return Job(**{**fields, "tools": tuple(fields["tools"])})
+
+
+class Anthropic:
+    """`base_url:` may name another server that speaks the same language, also a local one without a key."""
+
+    name = "anthropic"
+
+    def program(self, agent: Agent) -> str:
+        """This very Python."""
+        return sys.executable
+
+    def launch(
+        self,
+        agent: Agent,
+        role: Role,
+        entry: Path,
+        prompt: Path,
+        root: Path,
+        session: str = "",
+    ) -> Launch:
+        """Permissions come from the role. `session` is an earlier attempt of the same task, by its folder's name."""
+        job = Job(
+            entry=str(entry),
+            produces=role.produces,
+            writes=role.writes,
+            tools=role.tools,
+            model=agent.model or role.model,
+            base_url=agent.base_url,
+            max_turns=agent.max_turns or role.max_turns,
+            max_tokens=agent.max_tokens,
+            max_usd=agent.max_usd,
+            context=agent.context,
+            retries=agent.retries,
+            session=session,
+        )
+        return Launch((sys.executable, "-I", "-c", _BOOT, dump(job)), str(prompt))
+
+    def read(self, agent: Agent, evidence: Evidence) -> Reading:
+        """What its last line says, unless we ended it: then nothing counts but what it had used by then."""
+        used, ended = _last(evidence)
+        reading = cut_short(self.program(agent), agent, evidence) or _ended(ended, evidence) or by_status(evidence)
+        if reading.reason == NO_LOGIN:
+            reading = reading._replace(detail=f"{reading.detail}; {_login(agent)}")
+        if reading.class_ == "environment" and not reading.breaker and reading.reason != "stopped":
+            own = reading.reason == CONFIGURATION
+            reading = reading._replace(breaker=agent.name if own else _credential(agent))
+        return reading._replace(usage=_usage(used))
+
+
+def _credential(agent: Agent) -> str:
+    """Pools that pay with the same key at the same place trip the same breaker."""
+    key = next((f":{name}" for name in KEYS if name in agent.env), "")
+    place = urlsplit(agent.base_url).netloc if agent.base_url else ""
+    return f"anthropic{key}@{place}" if place else f"anthropic{key}"
+
+
+def _login(agent: Agent) -> str:
+    """What a person can do about a login that failed."""
+    named = next((name for name in KEYS if name in agent.env), "")
+    if named:
+        return f"look at {named} in the environment of `octopoid run`"
+    return f"name {KEYS[0]} in `env:` of agent {agent.name} and set it where `octopoid run` is started"
+
+
+# --- reading -----------------------------------------------------------------------------------------------------
+
+
+def _last(evidence: Evidence) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The last lines about use and about the end; {} where there is none."""
+    found: dict[str, dict[str, Any]] = {"usage": {}, "ended": {}}
+    for record in _records(output(evidence, _WINDOW)):
+        found[record["type"]] = record
+    return found["usage"], found["ended"]
+
+
+def _records(data: bytes) -> Iterator[dict[str, Any]]:
+    for line in data.splitlines():
+        if not _WANTED.search(line[:40]):
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(record, dict) and record.get("type") in ("usage", "ended"):
+            yield record
+
+
+def _ended(record: dict[str, Any], evidence: Evidence) -> Reading | None:
+    class_ = record.get("class")
+    if class_ not in _CLASSES or (class_ == "ok") != (evidence.status == 0):
+        return None  # no such line, or it did not get from there to its exit
+    retry_after = _number(record.get("retry_after")) or 0.0
+    said = Result(summary=bounded(_text(record, "summary"))) if class_ == "ok" else None
+    return Reading(
+        class_,
+        _text(record, "reason"),
+        bounded(_text(record, "detail"), DETAIL),
+        result=said,
+        session=_text(record, "session"),
+        retry_after=retry_after,
+    )
+
+
+def _usage(record: dict[str, Any]) -> Usage:
+    """Of the whole attempt so far. A model without a price has an unknown cost, never none."""
+    total = record.get("total")
+    if not isinstance(total, dict):
+        return Usage()
+    read, written = _number(total.get("input_tokens")), _number(total.get("output_tokens"))
+    return Usage(
+        None if read is None else int(read), None if written is None else int(written), _number(total.get("usd"))
+    )
+
+
+def _text(record: dict[str, Any], key: str) -> str:
+    value = record.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else None
