@@ -21,8 +21,8 @@ from octopoid import (
     spawning,
     steer,
 )
-from octopoid.adapters import ADAPTERS, TELLERS
-from octopoid.adapters.base import Evidence, Reading
+from octopoid.adapters import ADAPTERS, Evidence, Reading
+from octopoid.adapters.events import Event, told
 from octopoid.deliverables import Remains
 from octopoid.errors import Invalid
 from octopoid.evidence import Exit, Facts, StepExit
@@ -215,12 +215,16 @@ def _approved(item: Item, entry: Entry, config: Config) -> frozenset[str]:
 
 def _tail(folder: Path, failed: StepExit, adapter: str) -> str:
     """The end of what the failed step printed, as people read it: the next attempt's prompt has it too."""
-    tell = TELLERS.get(adapter) if failed.name == "agent" else None
-    if tell is None:
+    if failed.name != "agent" or adapter not in ADAPTERS:
         return evidence.tail(folder, failed)
+    hear = ADAPTERS[adapter].hear
     lines = evidence.tail(folder, failed, _RECORDS).split("\n")
-    told = (line if (text := tell(line.encode())) is None else text for line in lines)
-    return "\n".join(text for text in told if text)[-_TAIL:]
+    said = (_said(line, hear(line.encode("utf-8", "replace"))) for line in lines)
+    return "\n".join(text for text in said if text)[-_TAIL:]
+
+
+def _said(line: str, events: tuple[Event, ...] | None) -> str:
+    return line if events is None else "\n".join(text for text in map(told, events) if text)
 
 
 def _exit(folder: Path) -> Exit | None:

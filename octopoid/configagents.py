@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from octopoid.configkeys import ADAPTER_KEYS, AGENT, LATER_ADAPTERS, SCHEDULE, WIP_FOLDERS
+from octopoid.adapters import ADAPTERS
+from octopoid.configkeys import AGENT, SCHEDULE, WIP_FOLDERS
 from octopoid.configread import NAME, Reader, fields, listed
 from octopoid.configroles import Roles
 from octopoid.hints import nearest
@@ -85,15 +86,10 @@ def _unknown(reader: Reader, node: Node, role: str, roles: Roles) -> None:
 def _adapter(reader: Reader, where: str, adapter: str, node: Node, place: tuple[int, int]) -> None:
     """The adapter is one of this version, has the key that it needs, and none that it would ignore."""
     said = fields(node)
-    available = f"available: {', '.join(ADAPTER_KEYS)}"
-    if adapter not in ADAPTER_KEYS:
-        if adapter in LATER_ADAPTERS:
-            message, hint = f"adapter `{adapter}` is not available in this version", available
-        else:
-            message, hint = f"unknown adapter `{adapter}`", nearest(adapter, ADAPTER_KEYS)
-        reader.complain(said["adapter"], message, hint)
+    if adapter not in ADAPTERS:
+        reader.complain(said["adapter"], f"unknown adapter `{adapter}`", nearest(adapter, ADAPTERS))
         return
-    needed, useless = ADAPTER_KEYS[adapter]
+    needed, useless = ADAPTERS[adapter].facts.needs, ADAPTERS[adapter].facts.ignores
     if needed and needed not in said:
         reader.complain(place, f"{where} has no `{needed}`, which the adapter `{adapter}` needs", f"add `{needed}:`")
     for key in useless:

@@ -67,19 +67,6 @@ WIP_FOLDERS = ("claimed", "provisional", "blocked")
 DEFAULT_GATES = ("checks", "human")
 DEFAULT_LAND = "merge"
 
-_OF_THE_BUILT_IN = ("base_url", "max_tokens", "max_usd", "context", "retries")
-
-ADAPTER_KEYS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "command": ("command", ("script", "model", "max_turns", *_OF_THE_BUILT_IN)),
-    "scripted": ("script", ("command", "args", *_OF_THE_BUILT_IN)),
-    "claude": ("", ("script", *_OF_THE_BUILT_IN)),
-    "codex": ("", ("script", "max_turns", *_OF_THE_BUILT_IN)),
-    "anthropic": ("", ("command", "script", "args")),
-}
-"""Adapters of this version: the key each cannot do without, and the keys that would mean nothing to it."""
-
-LATER_ADAPTERS = ("gemini", "opencode", "aider")
-
 
 def _of(record: type, name: str, kind: str, meaning: str) -> Key:
     """A key whose default is that of the field of the same name in `record`."""
@@ -136,13 +123,7 @@ NOTIFY = (Key("command", "argv", (), "what happened is in its `OCTOPOID_EVENT_*`
 AGENT = (
     Key("role", "name", "", "what it is for: a file in `roles/` or a built-in role", says="its name, if a role's"),
     _of(Agent, "roles", "roles", "what it is for besides `role`, or instead of it"),
-    Key(
-        "adapter",
-        "name",
-        None,
-        "how its program is started and read: `command`, `scripted`, `claude` or `anthropic`",
-        True,
-    ),
+    Key("adapter", "name", None, "how its program is started and read: see [agent programs](agents.md)", True),
     _of(Agent, "instances", "count", "how many of it work at once"),
     _of(Agent, "model", "text", "the model its program uses; before the role's `model`"),
     _of(Agent, "timeout", "duration", "wall clock of one attempt"),

@@ -4,46 +4,19 @@ from __future__ import annotations
 
 import re
 
+from octopoid.adapters import ADAPTERS, Facts
+
 _HEAD = """\
 # Octopoid's policy for this repository: commit it, review it like code.
 # Every key: docs/configuration.md of octopoid. After an edit: `octopoid config check`.
 version: 1
 """
 
-_AGENTS = {
-    "claude": """\
-    adapter: claude             # Claude Code, headless
-    instances: 2
-    # model: sonnet
-    timeout: 45m
-    env: [ANTHROPIC_API_KEY]    # names only, passed on where set; not needed where `claude` is logged in
-""",
-    "anthropic": """\
-    adapter: anthropic          # the agent that ships with octopoid; needs a key, or a `base_url:` that needs none
-    instances: 2
-    # model: sonnet
-    timeout: 45m
-    env: [ANTHROPIC_API_KEY]    # names only, passed on where set
-""",
-    "command": """\
-    adapter: command            # any program: prompt on stdin, work in the current folder, exit status 0
-    command: {command}
-    instances: 2
-    timeout: 45m
-""",
-    "scripted": """\
-    adapter: scripted           # the fake agent that ships with octopoid: follows a script, for trying things out
-    script: {script}
-    instances: 2
-    timeout: 45m
-""",
-}
-
 _REVIEWER = """\
   # A reviewer; then also: gates: [{gates}]
-  # reviewer: {{role: gatekeeper, adapter: claude, env: [ANTHROPIC_API_KEY]}}
+  # reviewer: {{role: gatekeeper, adapter: {adapter}{env}}}
   # One agent for every role makes all flows usable (`octopoid flows`):
-  # team: {{roles: all, adapter: claude, instances: 3, env: [ANTHROPIC_API_KEY]}}
+  # team: {{roles: all, adapter: {adapter}, instances: 3{env}}}
 """
 
 _ESCAPED = re.compile(r'["\\\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]')
@@ -63,14 +36,15 @@ def template(
     """
     command = command or ("./scripts/agent.sh",)
     script = script or "scripts/agent.yaml"
-    programs = {"claude": "claude", "scripted": script}
-    program = programs.get(adapter, (command.split() if isinstance(command, str) else command)[0])
+    facts = ADAPTERS[adapter].facts
+    program = facts.program or (command.split() if isinstance(command, str) else command)[0]
     missing = (
         ""
         if found
         else f"    # {_quoted(program)} was not found on this machine: it must be there before `octopoid run`\n"
     )
-    agent = _AGENTS[adapter].format(command=_command(command), script=_quoted(script))
+    own = {"command": _command(command), "script": _quoted(script)}
+    agent = _agent(facts, own.get(facts.needs, ""))
     gates = ["checks", "human"] if checks else ["human"]
     reviewed = ", ".join([*gates[:-1], "gatekeeper", "human"])
     return "".join(
@@ -85,9 +59,19 @@ def template(
             "\nagents:\n  implementer:\n    role: implementer\n",
             missing,
             agent,
-            _REVIEWER.format(gates=reviewed),
+            _REVIEWER.format(gates=reviewed, adapter=adapter, env=f", env: [{facts.keys[0]}]" if facts.keys else ""),
         )
     )
+
+
+def _agent(facts: Facts, own: str) -> str:
+    """The lines of the agent. `own`: the value of the key that its adapter cannot do without."""
+    lines = [(f"adapter: {facts.name}", facts.title), *([(f"{facts.needs}: {own}", "")] if facts.needs else [])]
+    lines += [("instances: 2", ""), ("timeout: 45m", "")]
+    if facts.keys:
+        without = f"; or {facts.login}" if facts.login else ""
+        lines += [("# model: NAME", ""), (f"env: [{facts.keys[0]}]", f"names only, passed on where set{without}")]
+    return "".join(f"    {said:<27} {f'# {note}' if note else ''}".rstrip() + "\n" for said, note in lines)
 
 
 _NO_CHECKS = """\

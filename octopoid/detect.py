@@ -11,12 +11,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-PROGRAMS = {"claude": "claude"}
-"""Adapter → the program it starts."""
-
-LATER_PROGRAMS = ("codex", "gemini", "opencode", "aider")
-"""Agent programs whose adapters this version does not have; the `command` adapter can start them."""
-
 _MAX_FILES = 2000
 _MAX_BYTES = 256 * 1024
 _SKIPPED = frozenset(("node_modules", "venv", "env", "build", "dist", "target", "vendor", "__pycache__"))
@@ -45,11 +39,6 @@ def checks(root: Path, which: Callable[[str], str | None] = shutil.which) -> tup
     if len(found) < 2:
         return tuple(one._replace(name="tests") for one in found)
     return found
-
-
-def programs(names: Iterable[str], which: Callable[[str], str | None] = shutil.which) -> tuple[str, ...]:
-    """Those of `names` that are on PATH."""
-    return tuple(name for name in names if which(name))
 
 
 def _python(root: Path, which: Callable[[str], str | None]) -> Found | None:

@@ -180,14 +180,12 @@ def _cut_short(opening: Opening, remains: Remains, now: float) -> Outcome | None
 
 def _agent_end(failed: StepExit, opening: Opening, remains: Remains, now: float) -> Outcome | None:
     """The agent's program did not end well. None where its word explains it."""
-    reading, breaker = remains.reading, f"agent:{opening.agent}"
+    reading = remains.reading
+    if reading is not None and reading.class_ == "environment":  # also where time ran out while no model answered
+        detail = f"{reading.reason}: {reading.detail}" if reading.detail else reading.reason
+        return _end(opening, remains, now, "environment", detail, breaker=reading.breaker or f"agent:{opening.agent}")
     if failed.ended_by in ("timeout", "silence"):
         return _end(opening, remains, now, "task", f"ended after {_how(failed)}", charged=True)
-    if failed.ended_by == "missing":
-        detail = failed.detail or "its program is missing"
-        return _end(opening, remains, now, "environment", detail, breaker=breaker)
-    if reading is not None and reading.class_ == "environment":
-        return _end(opening, remains, now, "environment", reading.detail, breaker=breaker)
     if reading is not None and reading.class_ == "ours":
         return _end(opening, remains, now, "ours", f"{reading.reason}: {reading.detail}")
     if remains.word.outcome in ("question", "handoff", "failed"):

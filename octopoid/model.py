@@ -55,11 +55,17 @@ class Task(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """What an attempt cost. None = unknown, which is never shown as zero."""
+    """What an attempt cost. None = unknown, which is never shown as zero.
+
+    `input_tokens`: all that went in, `cached_tokens` of them from the cache. `priced`: the day of the price table where
+    `usd` was computed from it; "" = the program said so itself.
+    """
 
     input_tokens: int | None = None
     output_tokens: int | None = None
     usd: float | None = None
+    cached_tokens: int | None = None
+    priced: str = ""
 
 
 class Finding(NamedTuple):
@@ -152,7 +158,8 @@ class Outcome(NamedTuple):
     `artifacts`: documents that this entry holds a new version of. `children`, `proposals`: ids of the tasks that are to
     be made from its `children.json`; the marker `spawned` says that they were. `approval`: a person must say yes first.
     `next_stage`, `next_role`: where the task stands after this. `session`: what its agent can be resumed with. `bare`:
-    the candidate brings no work of its own, it only says where documents, a verdict or tasks come from.
+    the candidate brings no work of its own, it only says where documents, a verdict or tasks come from. `model`,
+    `turns`: what the program said that it used.
     """
 
     kind: str
@@ -182,6 +189,8 @@ class Outcome(NamedTuple):
     next_role: str = ""
     session: str = ""
     bare: bool = False
+    model: str = ""
+    turns: int | None = None
 
 
 class Entry(NamedTuple):
@@ -302,10 +311,17 @@ class Pauses(NamedTuple):
 
 
 class Breaker(NamedTuple):
-    """Something in the environment does not work. Nothing that needs it starts before `until`, then one try."""
+    """Something in the environment does not work. Nothing that needs it starts before `until`, then one try.
+
+    `name`: a credential, or `agent:NAME`. `fix`: what a person can do. `agents`: who cannot start because of it.
+    `mark`: what it was tried with; with anything else it is tried at once.
+    """
 
     name: str
     why: str
     since: float
     until: float
     trips: int
+    fix: str = ""
+    agents: tuple[str, ...] = ()
+    mark: str = ""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from octopoid import documents, framing, prompts, standing
-from octopoid.adapters import ADAPTERS
+from octopoid.adapters import ADAPTERS, Request
 from octopoid.errors import LostRace
 from octopoid.gates import has_checks, is_required
 from octopoid.judging import PRE_CHECK
@@ -130,7 +130,7 @@ def agent_step(site: Site, agent: Agent, opening: Opening, entry: Path, worktree
     adapter, role = ADAPTERS[agent.adapter], site.config.roles[opening.role]
     (entry / "artifacts").mkdir(exist_ok=True)
     role = role._replace(writes=opening.produces == "commits" and role.writes, produces=opening.produces)
-    launch = adapter.launch(agent, role, entry, prompt, site.layout.root, opening.session)
+    launch = adapter.launch(Request(agent, role, entry, prompt, site.layout.root, opening.session))
     limits = [one for one in (agent.timeout, role.timeout) if one]
     made = step("agent", list(launch.argv), str(worktree), min(limits, default=0.0))
     env = dict(launch.env)

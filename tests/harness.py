@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from octopoid.adapters import ADAPTERS, events
 from octopoid.layout import Layout
 from octopoid.states import RANK, State
 
@@ -35,6 +36,12 @@ SETTLED = 60.0
 _KEPT = ("USER", "LOGNAME", "TMPDIR", "NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "COVERAGE_PROCESS_CONFIG")
 _TOOLS = ("git", "node", "tmux")
 MARKS = (b"OCTOPOID_ATTEMPT_DIR=", b"OCTOPOID_ROOT=", b"HOME=")
+
+
+def told(adapter: str, line: bytes) -> str | None:
+    """One line of an agent's log as people read it; "" is nothing to tell, None is as it stands."""
+    said = ADAPTERS[adapter].hear(line)
+    return None if said is None else "\n".join(text for text in map(events.told, said) if text)
 
 
 class Answer(NamedTuple):

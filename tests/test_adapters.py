@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from harness import told
 
 from octopoid import schemas
-from octopoid.adapters import ADAPTERS, TELLERS, Evidence, Reading
+from octopoid.adapters import ADAPTERS, Evidence, Reading, Request
 from octopoid.adapters.base import DETAIL, tail
 from octopoid.adapters.claude import RETRIES
 from octopoid.model import Finding, Result, Usage
@@ -42,7 +43,7 @@ def evidence(
 
 def launch(one: Agent, role: Role = IMPLEMENTER, root: Path = Path("/root of it"), session: str = "") -> Any:
     entry = root / ".octopoid/attempts/t/001"
-    return ADAPTERS[one.adapter].launch(one, role, entry, entry / "prompt.md", root, session)
+    return ADAPTERS[one.adapter].launch(Request(one, role, entry, entry / "prompt.md", root, session))
 
 
 def read(one: Agent, found: Evidence) -> Reading:
@@ -341,14 +342,14 @@ def test_denied_tools_are_told_and_the_facts_decide(tmp_path: Path) -> None:
     reading = read(agent("claude"), evidence(tmp_path, stream(line)))
     said = "Edit (9: a.md, b.md, c.md, d.md, e.md, …), NotebookEdit (1: x.ipynb), Bash (1)"
     assert reading.detail == f"tool calls were denied: {said}"
-    told = TELLERS["claude"](json.dumps(line).encode())
+    told = told("claude", json.dumps(line).encode())
     assert told is not None
     assert "\n! denied: Edit: /w/g.md\n" in told and told.endswith("\n! denied: Bash: touch\n  x")
 
 
 def test_an_error_of_a_tool_is_told_without_its_tags() -> None:
     said = {"type": "tool_result", "is_error": True, "content": "<tool_use_error>No such tool</tool_use_error>"}
-    assert TELLERS["claude"](json.dumps({"type": "user", "message": {"content": [said]}}).encode()) == "! No such tool"
+    assert told("claude", json.dumps({"type": "user", "message": {"content": [said]}}).encode()) == "! No such tool"
 
 
 @pytest.mark.parametrize("said", [LOST_SESSION, "Error: --resume requires a valid session ID or session title when …"])

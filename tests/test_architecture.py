@@ -25,7 +25,7 @@ FLOORS = (
     " results prompts config replies adapters judging service scripted_agent",
     # hands: one door per foreign thing
     "durable locks process runner gitfiles git worktrees workspace merging journal store steer attempts documents"
-    " templating look editor installing detect setup",
+    " templating look editor installing detect setup builtin",
     # verbs: evidence, section, rename, event; and plain values about what is there
     "lifecycle spawning landing steps launching closing stopping cleaning policyfile views needs details schemas"
     " thread stats projects doctor",
@@ -56,6 +56,7 @@ DOORS = {
         "cli.app cli.group runner scripted_agent",
         "commands, built-in steps and YAML are loaded when they are needed, by name",
     ),
+    "anthropic httpx2": ("builtin.model", "the built-in agent alone talks to a model (0.9 s to import)"),
     "shutil.move": ("", "it copies across mounts: a task would be in two places"),
     "print": ("cli.* workspace worktrees runner scripted_agent", "programs print; modules return"),
 }

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from harness import PACKAGE, PROJECT, Repo, commit, drop, eventually, git, init, landed, state_of, write_config
+from harness import PACKAGE, PROJECT, Repo, commit, drop, eventually, git, init, landed, state_of, told, write_config
 from modelserver import ModelServer, Step, error, fault, hang, several, text, thought, tool
 from modelserver import drop as dropped
 
 from octopoid import clock
-from octopoid.adapters import ADAPTERS, TELLERS, Evidence
+from octopoid.adapters import ADAPTERS, Evidence, Request
 from octopoid.adapters.anthropic import LOST, Job, dump, load
 from octopoid.builtin import agent as program
 from octopoid.builtin import conversation, finish, prices, shell, transcript
@@ -467,14 +467,14 @@ def test_what_an_unknown_model_costs_is_unknown(
 def test_the_lines_are_told(place: Place, capfd: pytest.CaptureFixture[str]) -> None:
     place.server.scripts["x"] = [bash("echo hello; exit 3"), text("Hi.")]
     place.work("[[x]]")
-    told = [TELLERS["anthropic"](line.encode()) for line in capfd.readouterr().out.splitlines()]
+    told = [told("anthropic", line.encode()) for line in capfd.readouterr().out.splitlines()]
     assert [one for one in told if one][:4] == [
         "built-in agent, model claude-sonnet-5-5, session 001",
         "> bash: echo hello; exit 3",
         "  hello\n  [exit status 3]",
         "Hi.",
     ]
-    assert None not in told and TELLERS["anthropic"](b'{"type":"new"}') is None and TELLERS["anthropic"](b"x") is None
+    assert None not in told and told("anthropic", b'{"type":"new"}') is None and told("anthropic", b"x") is None
 
 
 def test_a_long_conversation_is_summarised(place: Place, capfd: pytest.CaptureFixture[str]) -> None:
@@ -575,7 +575,7 @@ def test_a_signal_ends_the_program(place: Place) -> None:
     (place.entry / "artifacts").mkdir(parents=True)
     coder = Agent("coder", "implementer", "anthropic", base_url=place.server.url)
     role, prompt = Role("implementer", ""), place.entry / "prompt.md"
-    argv = ADAPTERS["anthropic"].launch(coder, role, place.entry, prompt, place.worktree).argv
+    argv = ADAPTERS["anthropic"].launch(Request(coder, role, place.entry, prompt, place.worktree)).argv
     read, write = os.pipe()
     os.write(write, b"[[x]]")
     os.close(write)
@@ -622,7 +622,7 @@ def test_lines_that_are_none_mean_nothing(tmp_path: Path) -> None:
     log.write_bytes(b'{"type":"ended","class":"environment","reason":"not logged in","detail":"401"}\n')
     found = ADAPTERS["anthropic"].read(one, Evidence(4, None, "exit", log, 0, 99))
     assert "name ANTHROPIC_API_KEY in `env:` of agent coder" in found.detail
-    tell = TELLERS["anthropic"]
+    tell = partial(told, "anthropic")
     assert tell(b'{"type":"thinking","text":"a\\nb"}') == "~ a\n~ b" and tell(b'{"type":"ended"') is None
     assert tell(b'{"type":"tool","name":"git","input":{"arguments":["log","-1"]}}') == "> git: log -1"
     assert tell(b'{"type":"tool","name":"x","input":[1]}') == "> x: [1]"

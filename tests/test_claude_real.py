@@ -18,7 +18,7 @@ import pytest
 from harness import PROJECT, Repo, git
 from modelserver import ModelServer, Step, drop, error, text, tool
 
-from octopoid.adapters import ADAPTERS, Evidence, Reading
+from octopoid.adapters import ADAPTERS, Evidence, Reading, Request
 from octopoid.adapters.claude import RETRIES
 from octopoid.model import Choice, Result, Subtask, Usage
 from octopoid.settings import Agent, Role
@@ -82,7 +82,7 @@ def run(claude: Path, repo: Repo, worktree: Path) -> Any:
         (entry / "artifacts").mkdir(parents=True, exist_ok=True)
         prompt_file, log_file = entry / "prompt.md", entry / "output.log"
         prompt_file.write_text(f"{prompt}\n[[script]]\n", encoding="utf-8")
-        launch = ADAPTERS["claude"].launch(agent, role, entry, prompt_file, repo.root, session)
+        launch = ADAPTERS["claude"].launch(Request(agent, role, entry, prompt_file, repo.root, session))
         assert launch.stdin == str(prompt_file)
         began = time.monotonic()
         with ModelServer({"script": steps}) as server, log_file.open("wb") as log, prompt_file.open("rb") as stdin:

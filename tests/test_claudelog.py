@@ -6,12 +6,11 @@ import json
 from typing import Any
 
 import pytest
-
-from octopoid.adapters import TELLERS
+from harness import told
 
 
 def tell(line: str | dict[str, Any]) -> str | None:
-    return TELLERS["claude"]((line if isinstance(line, str) else json.dumps(line)).encode())
+    return told("claude", (line if isinstance(line, str) else json.dumps(line)).encode())
 
 
 def message(kind: str, block: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -63,11 +62,11 @@ SAID = [
 ]
 
 
-@pytest.mark.parametrize(("line", "told"), SAID)
-def test_what_claude_says_is_told(line: dict[str, Any], told: str) -> None:
-    assert tell(line) == told
+@pytest.mark.parametrize(("line", "text"), SAID)
+def test_what_claude_says_is_told(line: dict[str, Any], text: str) -> None:
+    assert tell(line) == text
 
 
 def test_what_is_long_loses_its_middle() -> None:
-    told = tell(got("x" * 100_000))
-    assert told is not None and len(told) < 2000 and "left out" in told
+    text = tell(got("x" * 100_000))
+    assert text is not None and len(text) < 2000 and "left out" in text

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from harness import MARKS, PROJECT, Repo, drop, eventually, git, landed, marked, state_of, write_config
+from harness import MARKS, PROJECT, Repo, drop, eventually, git, landed, marked, state_of, told, write_config
 from modelserver import ModelServer, Step, error, hang, text, tool
 from modelserver import drop as cut
 from openaiserver import OpenAIServer
 from test_claude_real import claude  # noqa: F401 - the fixture that installs it
 
 from octopoid import jsontext
-from octopoid.adapters import ADAPTERS, TELLERS, Evidence, Reading
+from octopoid.adapters import ADAPTERS, Evidence, Reading, Request
 from octopoid.adapters.codex import _SCHEMAS
 from octopoid.model import Choice, Finding, Outcome, Result, Subtask, Usage
 from octopoid.results import parse_mapping
@@ -106,7 +106,7 @@ def run(codex: Path, repo: Repo, worktree: Path) -> Any:
         with OpenAIServer({"script": steps}) as server, log_file.open("wb") as log, prompt_file.open("rb") as stdin:
             args = (*(provider(server.base) if fake is None else fake), *args)
             agent = Agent("worker", role.name, "codex", **{"command": (str(codex),), "args": args, **given})
-            launch = ADAPTERS["codex"].launch(agent, role, entry, prompt_file, repo.root, session)
+            launch = ADAPTERS["codex"].launch(Request(agent, role, entry, prompt_file, repo.root, session))
             assert launch.stdin == str(prompt_file)
             mine = {"OCTOPOID_ATTEMPT_DIR": str(entry), "OCTOPOID_ARTIFACTS": str(entry / "artifacts")}
             process = subprocess.Popen(
@@ -144,7 +144,7 @@ def say(**word: Any) -> Step:
 
 def told(log: str) -> str:
     """The log as `octopoid log` shows it."""
-    lines = ((line, TELLERS["codex"](line.encode())) for line in log.splitlines())
+    lines = ((line, told("codex", line.encode())) for line in log.splitlines())
     return "\n".join(line if said is None else said for line, said in lines if said != "")
 
 
@@ -492,7 +492,7 @@ def test_the_schemas_are_as_strict_as_the_api_wants_them(produces: str) -> None:
     ],
 )  # fmt: skip
 def test_lines_that_the_real_runs_do_not_bring(line: str, text: str | None) -> None:
-    assert TELLERS["codex"](line.encode()) == text
+    assert told("codex", line.encode()) == text
 
 
 # --- the whole loop ----------------------------------------------------------------------------------------------

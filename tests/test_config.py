@@ -212,10 +212,6 @@ BAD = {
     "agent's name": Bad("agents:\n  My_Agent: {role: implementer, adapter: claude}\n", 2, 3, "not a name for an agent"),
     "no adapter": Bad("agents:\n  implementer: {instances: 2}\n", 2, 3, "agents.implementer has no `adapter`"),
     "unknown adapter": Bad("agents:\n  implementer: {adapter: cluade}\n", 2, 26, "adapter `cluade`", "`claude`"),
-    "later adapter": Bad(
-        "agents:\n  implementer: {adapter: codex}\n",
-        *(2, 26, "adapter `codex` is not available in this version", "available: command, scripted, claude"),
-    ),
     "no command": Bad("agents:\n  implementer: {adapter: command}\n", 2, 3, "has no `command`", "add `command:`"),
     "empty command": Bad('agents:\n  implementer: {adapter: command, command: " "}\n', 2, 44, "`command` must be"),
     "empty argv": Bad("agents:\n  implementer: {adapter: command, command: []}\n", 2, 44, "`command` is empty"),
@@ -603,8 +599,10 @@ def test_the_problems_in_the_documentation_are_those_that_are_shown(tmp_path: Pa
 
 
 def test_the_adapters_are_those_that_the_program_has() -> None:
-    assert set(configkeys.ADAPTER_KEYS) == set(ADAPTERS)
-    assert not set(configkeys.LATER_ADAPTERS) & set(ADAPTERS)
+    """What an adapter needs and ignores are keys that there are."""
+    keys = {key.name for key in configkeys.AGENT}
+    for one in ADAPTERS.values():
+        assert {*one.facts.ignores, *filter(None, [one.facts.needs])} <= keys
 
 
 def test_every_field_of_the_settings_has_a_key_with_its_default() -> None:

@@ -16,7 +16,7 @@ import pytest
 from harness import PROJECT, Repo, eventually, git
 
 from octopoid import scripted_agent
-from octopoid.adapters import ADAPTERS
+from octopoid.adapters import ADAPTERS, Request
 from octopoid.settings import Agent, Role
 
 PAGE = PROJECT / "docs/scripted-agent.md"
@@ -29,7 +29,7 @@ def start(
     """The agent, as its adapter starts it, in the user's checkout."""
     agent = Agent("implementer", role, "scripted", script=str(script))
     entry = repo.root.parent
-    launch = ADAPTERS["scripted"].launch(agent, ROLE, entry, entry / "prompt.md", repo.root)
+    launch = ADAPTERS["scripted"].launch(Request(agent, ROLE, entry, entry / "prompt.md", repo.root))
     variables = {
         "OCTOPOID_TASK_ID": task,
         "OCTOPOID_ROLE": role,

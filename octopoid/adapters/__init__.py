@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from octopoid.adapters import anthropiclog, claudelog, codexlog
 from octopoid.adapters.anthropic import Anthropic
-from octopoid.adapters.base import Adapter, Evidence, Launch, Reading
+from octopoid.adapters.base import Adapter, Evidence, Facts, Launch, Reading, Request
 from octopoid.adapters.claude import Claude
 from octopoid.adapters.codex import Codex
 from octopoid.adapters.command import Command
 from octopoid.adapters.scripted import Scripted
 
-ADAPTERS: dict[str, Adapter] = {one.name: one for one in (Command(), Scripted(), Claude(), Codex(), Anthropic())}
-
-TELLERS: dict[str, Callable[[bytes], str | None]] = {
-    "claude": claudelog.tell,
-    "codex": codexlog.tell,
-    "anthropic": anthropiclog.tell,
+ADAPTERS: dict[str, Adapter] = {
+    one.facts.name: one
+    for one in (
+        Anthropic(),
+        Claude(),
+        Codex(),
+        Command(),
+        Scripted(),
+    )
 }
-"""By adapter, for those whose programs print records: one line as text; "" is nothing to tell, None is as it stands."""
 
-__all__ = ["ADAPTERS", "TELLERS", "Adapter", "Evidence", "Launch", "Reading"]
+__all__ = ["ADAPTERS", "Adapter", "Evidence", "Facts", "Launch", "Reading", "Request"]

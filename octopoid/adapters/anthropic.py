@@ -11,19 +11,29 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
-from octopoid.adapters.base import DETAIL, Evidence, Launch, Reading, by_status, cut_short, output
-from octopoid.model import Result, Usage
+from octopoid.adapters import anthropiclog
+from octopoid.adapters.base import (
+    DETAIL,
+    Evidence,
+    Facts,
+    Launch,
+    Reading,
+    Request,
+    blamed,
+    by_status,
+    cut_short,
+    output,
+)
+from octopoid.adapters.events import Event
+from octopoid.model import Result
 from octopoid.results import bounded
-from octopoid.settings import Agent, Role
+from octopoid.settings import Agent
 
 KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
 """Credentials, the one that counts first. A name that `env:` does not list never reaches the program."""
 LOST = "session lost"
 """Why a run ended that was to go on where another one stopped to ask: our fault, and the next begins anew."""
-NO_LOGIN = "not logged in"
-CONFIGURATION = "configuration"
 
 _HOME = str(Path(__file__).resolve().parents[2])
 # `-I` keeps the worktree's own modules out of its imports.
@@ -69,24 +79,23 @@ def load(argument: str) -> Job:
 class Anthropic:
     """`base_url:` may name another server that speaks the same language, also a local one without a key."""
 
-    name = "anthropic"
+    facts = Facts(
+        "anthropic",
+        "the agent that ships with octopoid, on the Anthropic API or one like it (`base_url:`)",
+        ignores=("command", "script", "args"),
+        keys=KEYS,
+        billed=True,
+    )
 
     def program(self, agent: Agent) -> str:
         """This very Python."""
         return sys.executable
 
-    def launch(
-        self,
-        agent: Agent,
-        role: Role,
-        entry: Path,
-        prompt: Path,
-        root: Path,
-        session: str = "",
-    ) -> Launch:
+    def launch(self, request: Request) -> Launch:
         """Permissions come from the role. `session` is an earlier attempt of the same task, by its folder's name."""
+        agent, role = request.agent, request.role
         job = Job(
-            entry=str(entry),
+            entry=str(request.entry),
             produces=role.produces,
             writes=role.writes,
             tools=role.tools,
@@ -97,35 +106,23 @@ class Anthropic:
             max_usd=agent.max_usd,
             context=agent.context,
             retries=agent.retries,
-            session=session,
+            session=request.session,
         )
-        return Launch((sys.executable, "-I", "-c", _BOOT, dump(job)), str(prompt))
+        return Launch((sys.executable, "-I", "-c", _BOOT, dump(job)), str(request.prompt))
 
     def read(self, agent: Agent, evidence: Evidence) -> Reading:
         """What its last line says, unless we ended it: then nothing counts but what it had used by then."""
         used, ended = _last(evidence)
         reading = cut_short(self.program(agent), agent, evidence) or _ended(ended, evidence) or by_status(evidence)
-        if reading.reason == NO_LOGIN:
-            reading = reading._replace(detail=f"{reading.detail}; {_login(agent)}")
-        if reading.class_ == "environment" and not reading.breaker and reading.reason != "stopped":
-            own = reading.reason == CONFIGURATION
-            reading = reading._replace(breaker=agent.name if own else _credential(agent))
-        return reading._replace(usage=_usage(used))
+        return blamed(reading._replace(usage=anthropiclog.total(used.get("total"))), self.facts, agent)
 
+    def hear(self, line: bytes) -> tuple[Event, ...] | None:
+        """One line of its stream."""
+        return anthropiclog.hear(line)
 
-def _credential(agent: Agent) -> str:
-    """Pools that pay with the same key at the same place trip the same breaker."""
-    key = next((f":{name}" for name in KEYS if name in agent.env), "")
-    place = urlsplit(agent.base_url).netloc if agent.base_url else ""
-    return f"anthropic{key}@{place}" if place else f"anthropic{key}"
-
-
-def _login(agent: Agent) -> str:
-    """What a person can do about a login that failed."""
-    named = next((name for name in KEYS if name in agent.env), "")
-    if named:
-        return f"look at {named} in the environment of `octopoid run`"
-    return f"name {KEYS[0]} in `env:` of agent {agent.name} and set it where `octopoid run` is started"
+    def interactive(self, agent: Agent, session: str) -> tuple[str, ...]:
+        """It has no terminal program."""
+        return ()
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
@@ -155,7 +152,7 @@ def _ended(record: dict[str, Any], evidence: Evidence) -> Reading | None:
     class_ = record.get("class")
     if class_ not in _CLASSES or (class_ == "ok") != (evidence.status == 0):
         return None  # no such line, or it did not get from there to its exit
-    retry_after = _number(record.get("retry_after")) or 0.0
+    retry_after = anthropiclog.number(record.get("retry_after")) or 0.0
     said = Result(summary=bounded(_text(record, "summary"))) if class_ == "ok" else None
     return Reading(
         class_,
@@ -167,21 +164,6 @@ def _ended(record: dict[str, Any], evidence: Evidence) -> Reading | None:
     )
 
 
-def _usage(record: dict[str, Any]) -> Usage:
-    """Of the whole attempt so far. A model without a price has an unknown cost, never none."""
-    total = record.get("total")
-    if not isinstance(total, dict):
-        return Usage()
-    read, written = _number(total.get("input_tokens")), _number(total.get("output_tokens"))
-    return Usage(
-        None if read is None else int(read), None if written is None else int(written), _number(total.get("usd"))
-    )
-
-
 def _text(record: dict[str, Any], key: str) -> str:
     value = record.get(key)
     return value if isinstance(value, str) else ""
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else None

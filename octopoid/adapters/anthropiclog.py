@@ -1,97 +1,131 @@
-"""What the built-in agent prints, line by line, for people. The log itself keeps every byte."""
+"""What the built-in agent prints, line by line."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from octopoid.results import bounded
-
-_ANSWER, _COMMAND, _RESULT = 4000, 800, 1200
-"""Characters that are kept of what the model says, asks a tool, and gets from it; the middle is left out."""
+from octopoid.adapters.events import (
+    DENIED,
+    ENDED,
+    MESSAGE,
+    NOTE,
+    RESULT,
+    RETRY,
+    STARTED,
+    THINKING,
+    TOOL,
+    USAGE,
+    Event,
+)
+from octopoid.model import Usage
 
 _TELLING = ("command", "path", "arguments", "summary")
 """Which of a tool's arguments says best what it is asked, best first."""
 
 
-def tell(line: bytes) -> str | None:
-    """One line of the log as text; "" is nothing to tell, None is not the built-in agent's: as it stands."""
+def hear(line: bytes) -> tuple[Event, ...] | None:
+    """What one line of the log says; None is not the built-in agent's: as it stands."""
     if not line.startswith(b'{"type":'):
         return None
     try:
         event = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    teller = _TELLERS.get(str(event.get("type")))
-    return teller(event) if teller else None
+    reader = _READERS.get(str(event.get("type")))
+    return tuple(reader(event)) if reader else None
 
 
-def _started(event: Mapping[str, Any]) -> str:
+def number(value: object) -> float | None:
+    """None for what is no number, or negative."""
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else None
+
+
+def total(told: object) -> Usage:
+    """Of the whole attempt so far. A model without a price has an unknown cost, never none."""
+    if not isinstance(told, Mapping):
+        return Usage()
+    read, written, cached = (number(told.get(key)) for key in ("input_tokens", "output_tokens", "cached_tokens"))
+    return Usage(_whole(read), _whole(written), number(told.get("usd")), _whole(cached), _text(told, "priced"))
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else int(value)
+
+
+def _started(event: Mapping[str, Any]) -> Iterator[Event]:
     goes_on = f", goes on from {event['resumes']}" if event.get("resumes") else ""
-    return f"built-in agent, model {event.get('model')}, session {event.get('session')}{goes_on}"
+    yield Event(STARTED, name="built-in agent", model=_text(event, "model"), session=f"{event.get('session')}{goes_on}")
 
 
-def _message(event: Mapping[str, Any]) -> str:
-    return bounded(str(event.get("text")), _ANSWER)
+def _message(event: Mapping[str, Any]) -> Iterator[Event]:
+    yield Event(MESSAGE, str(event.get("text")))
 
 
-def _thinking(event: Mapping[str, Any]) -> str:
-    return _indented(bounded(str(event.get("text")), _ANSWER), "~ ", "~ ")
+def _thinking(event: Mapping[str, Any]) -> Iterator[Event]:
+    yield Event(THINKING, str(event.get("text")))
 
 
-def _tool(event: Mapping[str, Any]) -> str:
-    return _indented(f"> {event.get('name')}: {_asked(event)}", "", "  ")
+def _tool(event: Mapping[str, Any]) -> Iterator[Event]:
+    yield Event(TOOL, _asked(event), name=_text(event, "name"))
 
 
 def _asked(event: Mapping[str, Any]) -> str:
     """An edit by its verb and its file, a command as it is, the word at the end as a whole."""
     given = event.get("input")
     if not isinstance(given, Mapping):
-        return bounded(str(given), _COMMAND)
+        return str(given)
     if event.get("name") == "finish":
-        return bounded(json.dumps(given, indent=1, ensure_ascii=False), _ANSWER)
+        return json.dumps(given, indent=1, ensure_ascii=False)
     if "path" in given:
-        return bounded(f"{given.get('command')} {given['path']}", _COMMAND)
+        return f"{given.get('command')} {given['path']}"
     best = next((given[key] for key in _TELLING if given.get(key)), given)
     if isinstance(best, list):
         best = " ".join(map(str, best))
-    return bounded(best if isinstance(best, str) else json.dumps(best, ensure_ascii=False), _COMMAND)
+    return best if isinstance(best, str) else json.dumps(best, ensure_ascii=False)
 
 
-def _result(event: Mapping[str, Any]) -> str:
-    said = bounded(str(event.get("text") or ""), _RESULT)
-    return _indented(said, "! " if event.get("error") else "  ", "  ") if said else ""
+def _result(event: Mapping[str, Any]) -> Iterator[Event]:
+    if event.get("denied"):
+        yield Event(DENIED, str(event.get("text") or ""), name=_text(event, "name"))
+    else:
+        yield Event(RESULT, str(event.get("text") or ""), error=bool(event.get("error")))
 
 
-def _retry(event: Mapping[str, Any]) -> str:
+def _usage(event: Mapping[str, Any]) -> Iterator[Event]:
+    parts = [number(event.get(key)) or 0.0 for key in ("input", "cache_read", "cache_write")]
+    used = Usage(int(sum(parts)), _whole(number(event.get("output"))), number(event.get("usd")), int(parts[1]))
+    yield Event(USAGE, usage=used, answer=str(event.get("turn") or ""))
+
+
+def _retry(event: Mapping[str, Any]) -> Iterator[Event]:
     what = event.get("status") or event.get("why") or "no answer"
-    wait = f" in {event['wait']:g} s" if isinstance(event.get("wait"), int | float) else ""
-    return f"! the model did not answer ({what}): try {event.get('try')} of {event.get('of')}{wait}"
+    yield Event(RETRY, f"{what}, try {event.get('try')} of {event.get('of')}", wait=number(event.get("wait")) or 0.0)
 
 
-def _summarised(event: Mapping[str, Any]) -> str:
-    return f"* the conversation had {event.get('tokens')} tokens and was summarised"
+def _summarised(event: Mapping[str, Any]) -> Iterator[Event]:
+    yield Event(NOTE, f"the conversation had {event.get('tokens')} tokens and was summarised")
 
 
-def _ended(event: Mapping[str, Any]) -> str:
-    total = event.get("total")
-    total = total if isinstance(total, Mapping) else {}
-    tokens = (total.get("input_tokens") or 0) + (total.get("output_tokens") or 0)
-    usd = total.get("usd")
-    cost = f"${usd:.4f}" if isinstance(usd, int | float) else "cost unknown"
-    line = f"= {event.get('turns')} turns, {event.get('seconds')} s, {tokens} tokens, {cost}"
-    if event.get("class") == "ok" and not event.get("detail"):
-        return line
-    said = ": ".join(str(part) for part in (event.get("reason"), event.get("detail")) if part)
-    return f"{line}\n{_indented(bounded(said, _RESULT), '! ', '  ')}"
+def _ended(event: Mapping[str, Any]) -> Iterator[Event]:
+    bad = event.get("class") != "ok"
+    parts = [event.get("reason") if bad else "", event.get("detail")]
+    said = ": ".join(str(part) for part in parts if part)
+    turns, seconds = number(event.get("turns")), number(event.get("seconds"))
+    yield Event(ENDED, said, error=bad, usage=total(event.get("total")), turns=_whole(turns), seconds=seconds)
 
 
-def _indented(text: str, first: str, rest: str) -> str:
-    return first + text.replace("\n", f"\n{rest}")
+def _text(record: Mapping[str, Any], key: str) -> str:
+    value = record.get(key)
+    return value if isinstance(value, str) else ""
 
 
-_TELLERS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+def _nothing(_event: Mapping[str, Any]) -> Iterator[Event]:
+    return iter(())
+
+
+_READERS: Mapping[str, Callable[[Mapping[str, Any]], Iterator[Event]]] = {
     "started": _started,
     "message": _message,
     "thinking": _thinking,
@@ -99,7 +133,7 @@ _TELLERS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "tool_result": _result,
     "retry": _retry,
     "summarised": _summarised,
-    "usage": lambda _: "",
-    "alive": lambda _: "",
+    "usage": _usage,
+    "alive": _nothing,
     "ended": _ended,
 }

@@ -10,7 +10,9 @@ import os
 import signal
 from pathlib import Path
 from typing import NamedTuple, Protocol
+from urllib.parse import urlsplit
 
+from octopoid.adapters.events import Event
 from octopoid.model import Result, Usage
 from octopoid.results import bounded
 from octopoid.settings import Agent, Role
@@ -19,6 +21,43 @@ NOT_STARTED = (126, 127)
 """What `sh` and `env` answer for a program that is not executable, or not there."""
 DETAIL = 2048
 """Characters of an agent's output that go into a reading."""
+
+
+class Facts(NamedTuple):
+    """What there is to know about a kind of program before one starts.
+
+    `title`: what it is, for people. `program`: looked for on PATH, "" = nothing of the kind. `install`: the command
+    that installs it. `needs`: the key of agents.yaml that it cannot do without, `ignores`: those that would mean
+    nothing to it. `keys`: the variables that a credential may be in, the one that counts first. `login`: how a person
+    logs in without one. `billed`: its model costs money, so that an unknown cost is not none. `hears`: `octopoid say`
+    reaches it while it works.
+    """
+
+    name: str
+    title: str
+    program: str = ""
+    install: str = ""
+    needs: str = ""
+    ignores: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    login: str = ""
+    billed: bool = False
+    hears: bool = False
+
+
+class Request(NamedTuple):
+    """What is to be started. `entry`: the attempt's folder, `prompt`: its file, `root`: the user's checkout.
+
+    `session`: what the agent was in when it asked or was cut off, to go on there; "" = begin anew. `agent.max_usd` is
+    what this one attempt may spend, whatever is left of other budgets taken into account.
+    """
+
+    agent: Agent
+    role: Role
+    entry: Path
+    prompt: Path
+    root: Path
+    session: str = ""
 
 
 class Launch(NamedTuple):
@@ -44,8 +83,9 @@ class Reading(NamedTuple):
     """How an attempt ended.
 
     `class_`: ok | task | environment | ours (DESIGN §5). `reason` is a word or two, `detail` a sentence or the end of
-    the output. `breaker` names the credential or program that an environment failure is about, "" = trip nothing.
-    `retry_after`: seconds from the end of the attempt until it is worth trying again, 0 = unknown.
+    the output. `breaker` names the credential (or `agent:NAME`) that an environment failure is about, "" = trip
+    nothing; `fix` says what a person can do. `retry_after`: seconds from the end of the attempt until it is worth
+    trying again, 0 = unknown. `session`: what it can be resumed with. `model`, `turns`: what it used.
     """
 
     class_: str
@@ -56,24 +96,76 @@ class Reading(NamedTuple):
     session: str = ""
     breaker: str = ""
     retry_after: float = 0.0
+    fix: str = ""
+    model: str = ""
+    turns: int | None = None
 
 
 class Adapter(Protocol):
     """One kind of agent program. Stateless; one instance serves every agent."""
 
-    name: str
+    facts: Facts
 
     def program(self, agent: Agent) -> str:
         """What must be found on PATH (or at this path) for `agent` to start."""
 
-    def launch(self, agent: Agent, role: Role, entry: Path, prompt: Path, root: Path, session: str = "") -> Launch:
-        """What to start in the task's worktree. `entry`: the attempt's folder, `root`: the user's checkout.
-
-        `session`: what the agent asked its questions in, to go on there; "" = begin anew.
-        """
+    def launch(self, request: Request) -> Launch:
+        """What to start in the task's worktree."""
 
     def read(self, agent: Agent, evidence: Evidence) -> Reading:
         """What the finished step means."""
+
+    def hear(self, line: bytes) -> tuple[Event, ...] | None:
+        """What a line of its log says; () is nothing, None is no record of this program: text as it stands."""
+
+    def interactive(self, agent: Agent, session: str) -> tuple[str, ...]:
+        """What a person starts in the worktree to go on with `session` by hand; () = this program cannot."""
+
+
+CONFIGURATION, MISSING, NO_LOGIN = "configuration", "missing", "not logged in"
+OF_MODELS = ("base_url", "max_tokens", "max_usd", "context", "retries")
+"""Keys of agents.yaml that most programs have no use for."""
+_OWN = (CONFIGURATION, MISSING, "broken script")
+"""Reasons that are about one agent's own lines in agents.yaml; the others are about what it pays or logs in with."""
+
+
+def credential(facts: Facts, agent: Agent) -> str:
+    """What `agent` pays or logs in with: pools that share it trip the same breaker."""
+    name = next((key for key in facts.keys if key in agent.env), facts.name)
+    place = urlsplit(agent.base_url).netloc
+    return f"{name}@{place}" if place else name
+
+
+def blamed(reading: Reading, facts: Facts, agent: Agent) -> Reading:
+    """An environment failure with what it is about, and what a person can do; any other reading as it is."""
+    if reading.class_ != "environment" or reading.reason == "stopped":
+        return reading
+    own = reading.reason in _OWN
+    breaker = f"agent:{agent.name}" if own else credential(facts, agent)
+    return reading._replace(breaker=breaker, fix=_fix(reading.reason, facts, agent))
+
+
+def _fix(reason: str, facts: Facts, agent: Agent) -> str:
+    """One sentence in the imperative, without its full stop."""
+    key = next((key for key in facts.keys if key in agent.env), "")
+    if reason == NO_LOGIN and key:
+        return f"look at {key} in the environment of `octopoid run`"
+    if reason == NO_LOGIN:
+        named = f"name {facts.keys[0]} in `env:` of agent {agent.name}" if facts.keys else ""
+        return ", or ".join(way for way in (facts.login, named) if way)
+    if reason == MISSING:
+        ways = (f"install it: {facts.install}" if facts.install else "", f"mend `command:` of agent {agent.name}")
+        return ", or ".join(way for way in ways if way)
+    return _FIXES.get(reason, "").format(agent=agent.name, credential=credential(facts, agent))
+
+
+_FIXES = {
+    CONFIGURATION: "mend agent {agent} in .octopoid/agents.yaml (`octopoid log` shows what its program refused)",
+    "broken script": "mend the script of agent {agent}",
+    "no credit": "add credit to the account behind {credential}",
+    "rate limit": "wait, or give agent {agent} another credential",
+    "no answer": "look at the network, and at whether the provider is up",
+}
 
 
 def output(evidence: Evidence, limit: int) -> bytes:
@@ -118,7 +210,7 @@ def cut_short(program: str, agent: Agent, evidence: Evidence) -> Reading | None:
 def missing(said: str, agent: Agent) -> Reading:
     """The program is not there, or not executable. `said`: its name, or the shell's message about it."""
     detail = f"the program of agent {agent.name} could not be started: {said}"
-    return Reading("environment", "missing", detail, breaker=agent.name)
+    return Reading("environment", MISSING, detail)
 
 
 def by_status(evidence: Evidence) -> Reading:

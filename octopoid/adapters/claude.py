@@ -9,26 +9,33 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
-from octopoid.adapters import claudeflags
+from octopoid.adapters import claudeflags, claudelog
 from octopoid.adapters.base import (
+    CONFIGURATION,
     DETAIL,
+    NO_LOGIN,
     NOT_STARTED,
+    OF_MODELS,
     Evidence,
+    Facts,
     Launch,
     Reading,
+    Request,
+    blamed,
     by_status,
     cut_short,
     missing,
     output,
     tail,
 )
+from octopoid.adapters.events import Event
 from octopoid.errors import Invalid
-from octopoid.model import Result, Usage
+from octopoid.model import Result
 from octopoid.results import bounded, parse_mapping
-from octopoid.settings import Agent, Role
+from octopoid.settings import Agent
 
 RETRIES = 3
 """Claude's own limit is 10: three minutes of waiting for a dead API, also after a 401 (LESSONS 23)."""
@@ -47,8 +54,6 @@ _ENVIRONMENT = (
 LOST = "session lost"
 """Why a run ended that was to go on in a session which is gone: our fault, not the task's, and the next begins anew."""
 
-_CREDENTIALS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
-
 _WINDOW = 8 << 20
 _NAMES, _NAME = 5, 80
 """Files that a denial names, and characters of each."""
@@ -56,17 +61,17 @@ _WANTED = re.compile(rb'"(?:result|api_retry|rate_limit_event)"')
 
 # What the program says about itself: in the text of a failed result, or on stderr where there is no result at all.
 _PHRASES = (
-    (re.compile(r"run /login|not logged in|invalid api key|failed to authenticate|oauth token", re.I), "not logged in"),
+    (re.compile(r"run /login|not logged in|invalid api key|failed to authenticate|oauth token", re.I), NO_LOGIN),
     (re.compile(r"credit balance|billing", re.I), "no credit"),
     (re.compile(r"(usage|session|weekly|opus) limit|hit your .{0,20}limit|limit reached", re.I), "rate limit"),
-    (re.compile(r"root/sudo|unknown option|unknown argument|option .* (is invalid|argument)", re.I), "configuration"),
-    (re.compile(r"requires --verbose|not a valid JSON schema|invalid (model|permission mode)", re.I), "configuration"),
+    (re.compile(r"root/sudo|unknown option|unknown argument|option .* (is invalid|argument)", re.I), CONFIGURATION),
+    (re.compile(r"requires --verbose|not a valid JSON schema|invalid (model|permission mode)", re.I), CONFIGURATION),
 )
 _STATUSES = {
-    401: "not logged in",
+    401: NO_LOGIN,
     402: "no credit",
-    403: "not logged in",
-    404: "configuration",  # an unknown model, or a wrong ANTHROPIC_BASE_URL
+    403: NO_LOGIN,
+    404: CONFIGURATION,  # an unknown model, or a wrong ANTHROPIC_BASE_URL
     408: "no answer",
     429: "rate limit",
 }
@@ -83,34 +88,37 @@ _LOST = re.compile(r"no conversation found with session id|--resume requires a v
 class Claude:
     """`command:` may start another program than `claude` on PATH; `args` are appended and therefore win."""
 
-    name = "claude"
+    facts = Facts(
+        "claude",
+        "Claude Code, headless",
+        program="claude",
+        install="npm install -g @anthropic-ai/claude-code",
+        ignores=("script", *(key for key in OF_MODELS if key != "max_usd")),
+        keys=("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"),
+        login="run `claude` and log in",
+        billed=True,
+    )
 
     def program(self, agent: Agent) -> str:
         """The program, without its arguments."""
         return _program(agent)[0]
 
-    def launch(
-        self,
-        agent: Agent,
-        role: Role,
-        entry: Path,
-        prompt: Path,
-        root: Path,
-        session: str = "",
-    ) -> Launch:
+    def launch(self, request: Request) -> Launch:
         """Permissions come from the role and work for root too; what cannot write answers with structured output.
 
         A `session` is found from the same worktree only (2.1.197); a lost one ends the run before it begins.
         """
+        agent, role, session = request.agent, request.role, request.session
         argv = [*_program(agent), "-p", "--output-format", "stream-json", "--verbose"]
         model = agent.model or role.model
         argv += ["--model", model] if model else []
         turns = agent.max_turns or role.max_turns
         argv += ["--max-turns", str(turns)] if turns else []  # in no help text, but it works
+        argv += ["--max-budget-usd", f"{agent.max_usd:.4f}"] if agent.max_usd else []
         argv += ["--resume", session] if session else []
-        argv += [*claudeflags.permissions(role, entry), *claudeflags.word(role.produces)]
+        argv += [*claudeflags.permissions(role, request.entry), *claudeflags.word(role.produces)]
         env = tuple(pair for pair in _ENVIRONMENT if pair[0] not in agent.env)
-        return Launch((*argv, *agent.args), str(prompt), env)
+        return Launch((*argv, *agent.args), str(request.prompt), env)
 
     def read(self, agent: Agent, evidence: Evidence) -> Reading:
         """The last result line decides, unless we ended the program: then nothing it said counts but its usage."""
@@ -120,34 +128,22 @@ class Claude:
             or _judge(stream, evidence)
             or _without_result(agent, evidence, stream)
         )
-        if reading.reason == "not logged in":
-            reading = reading._replace(detail=f"{reading.detail}; {_login(agent)}")
         session = "" if reading.reason == LOST else _text(stream.result, "session_id")
-        reading = reading._replace(usage=_usage(stream.result), session=session)
-        if reading.class_ == "environment" and not reading.breaker and reading.reason != "stopped":
-            reading = reading._replace(
-                breaker=agent.name if reading.reason in ("configuration", "missing") else _credential(agent)
-            )
-        return reading
+        return blamed(reading._replace(usage=claudelog.usage(stream.result), session=session), self.facts, agent)
+
+    def hear(self, line: bytes) -> tuple[Event, ...] | None:
+        """One line of its stream."""
+        return claudelog.hear(line)
+
+    def interactive(self, agent: Agent, session: str) -> tuple[str, ...]:
+        """Its own terminal program, in the same session; from the same worktree only (2.1.197)."""
+        return (*_program(agent), "--resume", session)
 
 
 def _program(agent: Agent) -> tuple[str, ...]:
     if agent.command and isinstance(agent.command, str):
         return ("sh", "-c", f'{agent.command} "$@"', "claude")
     return tuple(agent.command) or ("claude",)
-
-
-def _credential(agent: Agent) -> str:
-    """Pools that pay with the same key or login trip the same breaker."""
-    return next((f"claude:{name}" for name in _CREDENTIALS if name in agent.env), "claude")
-
-
-def _login(agent: Agent) -> str:
-    """What a person can do about a login that failed."""
-    named = next((name for name in _CREDENTIALS if name in agent.env), "")
-    if named:
-        return f"look at {named} in the environment of `octopoid run`"
-    return f"run `claude` and log in, or name ANTHROPIC_API_KEY in `env:` of agent {agent.name}"
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
@@ -171,10 +167,10 @@ def _read_stream(evidence: Evidence) -> _Stream:
         if kind == "result":
             result = event
         elif kind == "system" and event.get("subtype") == "api_retry":
-            retries = int(_number(event, "attempt") or 0)
+            retries = int(claudelog.number(event, "attempt") or 0)
         elif kind == "rate_limit_event" and isinstance(event.get("rate_limit_info"), dict):
             info = event["rate_limit_info"]
-            resets_at = (_number(info, "resetsAt") or 0.0) if info.get("status") == "rejected" else 0.0
+            resets_at = (claudelog.number(info, "resetsAt") or 0.0) if info.get("status") == "rejected" else 0.0
     plain = b"\n".join(line for line in lines if not line.lstrip().startswith(b"{"))
     return _Stream(result, retries, resets_at, bounded(plain.decode("utf-8", "replace"), DETAIL))
 
@@ -222,7 +218,7 @@ def _answered(result: dict[str, Any]) -> Reading:
 def _api_error(stream: _Stream, evidence: Evidence) -> Reading:
     """No answer from the model: almost always the environment. `result` is the program's own sentence about it."""
     said = _text(stream.result, "result")
-    status = _number(stream.result, "api_error_status")
+    status = claudelog.number(stream.result, "api_error_status")
     reason = _STATUSES.get(int(status or 0)) or _phrase(said)
     if not reason and status is not None and 400 <= status < 500:
         return Reading("task", "refused by the API", bounded(said, DETAIL))
@@ -280,32 +276,6 @@ def _errors(result: dict[str, Any]) -> str:
     return "\n".join(map(str, errors)) if isinstance(errors, list) else ""
 
 
-def _usage(result: dict[str, Any]) -> Usage:
-    """All tokens of all models, those from the cache too; `usage` alone is 0 when a budget ended the run (2.1.197)."""
-    models = result.get("modelUsage")
-    each = [one for one in models.values() if isinstance(one, dict)] if isinstance(models, dict) else []
-    if each:
-        read = _sum(each, "inputTokens", "cacheReadInputTokens", "cacheCreationInputTokens")
-        written = _sum(each, "outputTokens")
-    else:
-        usage = result.get("usage")
-        each = [usage] if isinstance(usage, dict) else []
-        read = _sum(each, "input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
-        written = _sum(each, "output_tokens")
-    return Usage(read, written, _number(result, "total_cost_usd"))
-
-
-def _sum(each: list[dict[str, Any]], *keys: str) -> int | None:
-    known = [count for one in each for key in keys if (count := _number(one, key)) is not None]
-    return int(sum(known)) if known else None
-
-
 def _text(fields: dict[str, Any], key: str) -> str:
     value = fields.get(key)
     return value if isinstance(value, str) else ""
-
-
-def _number(fields: dict[str, Any], key: str) -> float | None:
-    """None for what is no number, or negative: an unknown cost is never shown as zero."""
-    value = fields.get(key)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else None

@@ -1,4 +1,4 @@
-"""What Claude Code's stream-json says, line by line, for people. The log itself keeps every byte."""
+"""What Claude Code's stream-json says, line by line (measured with 2.1.197 and 2.1.328)."""
 
 from __future__ import annotations
 
@@ -7,10 +7,20 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from octopoid.results import bounded
-
-_ANSWER, _COMMAND, _RESULT = 4000, 800, 1200
-"""Characters that are kept of what the model says, asks a tool, and gets from it; the middle is left out."""
+from octopoid.adapters.events import (
+    DENIED,
+    ENDED,
+    MESSAGE,
+    NOTE,
+    RESULT,
+    RETRY,
+    STARTED,
+    THINKING,
+    TOOL,
+    USAGE,
+    Event,
+)
+from octopoid.model import Usage
 
 _TELLING = ("command", "file_path", "notebook_path", "pattern", "url", "query", "skill", "description", "prompt")
 """Which of a tool's arguments says best what it is asked, best first."""
@@ -18,59 +28,81 @@ _TELLING = ("command", "file_path", "notebook_path", "pattern", "url", "query", 
 _TAGS = re.compile(r"</?tool_use_error>")
 
 
-def tell(line: bytes) -> str | None:
-    """One line of the log as text; "" is nothing to tell, None is not Claude's (or unknown): as it stands."""
+def hear(line: bytes) -> tuple[Event, ...] | None:
+    """What one line of the log says; None is not Claude's (or unknown): as it stands."""
     if not line.startswith(b"{"):
         return None
     try:
         event = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    teller = _TELLERS.get(str(event.get("type")))
-    return "\n".join(teller(event)) if teller else None
+    reader = _READERS.get(str(event.get("type")))
+    return tuple(reader(event)) if reader else None
 
 
-def _system(event: Mapping[str, Any]) -> Iterator[str]:
+def usage(result: Mapping[str, Any]) -> Usage:
+    """All tokens of all models in a result line; `usage` alone is 0 when a budget ended the run (2.1.197)."""
+    models = result.get("modelUsage")
+    each = [one for one in models.values() if isinstance(one, dict)] if isinstance(models, dict) else []
+    if each:
+        read = _sum(each, "inputTokens", "cacheReadInputTokens", "cacheCreationInputTokens")
+        written, cached = _sum(each, "outputTokens"), _sum(each, "cacheReadInputTokens")
+    else:
+        read, written, cached = _counts(result.get("usage"))
+    return Usage(read, written, number(result, "total_cost_usd"), cached)
+
+
+def number(fields: Mapping[str, Any], key: str) -> float | None:
+    """None for what is no number, or negative: an unknown cost is never shown as zero."""
+    value = fields.get(key)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _system(event: Mapping[str, Any]) -> Iterator[Event]:
     subtype = event.get("subtype")
     if subtype == "init":
-        version, model = event.get("claude_code_version"), event.get("model")
-        yield f"claude {version}, model {model}, session {event.get('session_id')}"
+        name = f"claude {event.get('claude_code_version') or ''}".strip()
+        yield Event(STARTED, name=name, model=_text(event, "model"), session=_text(event, "session_id"))
     elif subtype == "api_retry":
-        wait = f"{_number(event, 'retry_delay_ms') / 1000:.1f} s"
         what = event.get("error_status") or "no answer"
-        yield f"! the model did not answer ({what}): try {event.get('attempt')} of {event.get('max_retries')} in {wait}"
+        tries = f"{what}, try {event.get('attempt')} of {event.get('max_retries')}"
+        yield Event(RETRY, tries, wait=(number(event, "retry_delay_ms") or 0.0) / 1000)
 
 
-def _message(event: Mapping[str, Any]) -> Iterator[str]:
+def _message(event: Mapping[str, Any]) -> Iterator[Event]:
     message = event.get("message")
-    content = message.get("content") if isinstance(message, Mapping) else None
+    if not isinstance(message, Mapping):
+        return
+    content = message.get("content")
     blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
-    inside = "  | " if event.get("parent_tool_use_id") else ""  # what a helper of its own does
+    inside = bool(event.get("parent_tool_use_id"))  # what a helper of its own does
     for block in blocks if isinstance(blocks, list) else ():
-        told = "\n".join(_block(block)) if isinstance(block, Mapping) else ""
-        if told:
-            yield _indented(told, inside, inside)
+        if isinstance(block, Mapping):
+            yield from (one._replace(inside=inside) for one in _block(block))
+    if isinstance(message.get("usage"), Mapping):
+        # every block of an answer is a line of its own, with what the whole answer used so far
+        counts = _counts(message["usage"])
+        used = Usage(counts[0], counts[1], cached_tokens=counts[2])
+        yield Event(USAGE, usage=used, answer=_text(message, "id"), model=_text(message, "model"), inside=inside)
 
 
-def _block(block: Mapping[str, Any]) -> Iterator[str]:
+def _block(block: Mapping[str, Any]) -> Iterator[Event]:
     kind = block.get("type")
     if kind == "text":
-        yield bounded(str(block.get("text")), _ANSWER)
-    elif kind == "thinking" and block.get("thinking"):
-        yield _indented(bounded(str(block["thinking"]), _ANSWER), "~ ", "~ ")
+        yield Event(MESSAGE, _text(block, "text"))
+    elif kind == "thinking":
+        yield Event(THINKING, _text(block, "thinking"))
     elif kind == "tool_use":
-        yield _indented(f"> {block.get('name')}: {_asked(block.get('input'))}", "", "  ")
+        yield Event(TOOL, _asked(block.get("input")), name=_text(block, "name"))
     elif kind == "tool_result":
-        said = bounded(_TAGS.sub("", _plain(block.get("content"))), _RESULT)
-        if said:
-            yield _indented(said, "! " if block.get("is_error") else "  ", "  ")
+        yield Event(RESULT, _TAGS.sub("", _plain(block.get("content"))), error=bool(block.get("is_error")))
 
 
 def _asked(given: object) -> str:
     if isinstance(given, Mapping):
         best = next((given[key] for key in _TELLING if given.get(key)), None)
         given = best if isinstance(best, str) else json.dumps(given, ensure_ascii=False)
-    return bounded(str(given), _COMMAND)
+    return str(given)
 
 
 def _plain(content: object) -> str:
@@ -80,42 +112,55 @@ def _plain(content: object) -> str:
     return content if isinstance(content, str) else ""
 
 
-def _result(event: Mapping[str, Any]) -> Iterator[str]:
+def _result(event: Mapping[str, Any]) -> Iterator[Event]:
     """What it said is the last answer already, unless it is an error."""
-    cost = event.get("total_cost_usd")
-    seconds = _number(event, "duration_ms") / 1000
-    ended = f"= {event.get('num_turns')} turns, {seconds:.1f} s"
-    yield ended + (f", ${cost:.4f}" if isinstance(cost, float | int) else "")
-    if event.get("is_error"):
-        errors = event.get("errors")
-        said = "\n".join(map(str, errors)) if isinstance(errors, list) else event.get("result")
-        yield f"! {bounded(str(said or event.get('subtype')), _RESULT)}"
     for one in _each(event.get("permission_denials")):
-        yield _indented(f"! denied: {one.get('tool_name')}: {_asked(one.get('tool_input'))}", "", "  ")
-    if "structured_output" in event:
-        yield bounded(json.dumps(event["structured_output"], indent=1, ensure_ascii=False), _ANSWER)
+        yield Event(DENIED, _asked(one.get("tool_input")), name=_text(one, "tool_name"))
+    error, said = event.get("is_error") is True, ""
+    if error:
+        errors = event.get("errors")
+        said = "\n".join(map(str, errors)) if isinstance(errors, list) else str(event.get("result") or "")
+    elif "structured_output" in event:
+        said = json.dumps(event["structured_output"], indent=1, ensure_ascii=False)
+    turns, seconds = number(event, "num_turns"), number(event, "duration_ms")
+    yield Event(
+        ENDED,
+        said or (_text(event, "subtype") if error else ""),
+        error=error,
+        usage=usage(event),
+        turns=None if turns is None else int(turns),
+        seconds=None if seconds is None else seconds / 1000,
+    )
 
 
 def _each(value: object) -> Iterator[Mapping[str, Any]]:
     yield from (one for one in value if isinstance(one, Mapping)) if isinstance(value, list) else ()
 
 
-def _limit(event: Mapping[str, Any]) -> Iterator[str]:
+def _limit(event: Mapping[str, Any]) -> Iterator[Event]:
     info = event.get("rate_limit_info")
     if isinstance(info, Mapping) and info.get("status") != "allowed":
-        yield f"! rate limit: {info.get('status')}"
+        yield Event(NOTE, f"rate limit: {info.get('status')}")
 
 
-def _indented(text: str, first: str, rest: str) -> str:
-    return first + text.replace("\n", f"\n{rest}")
+def _counts(used: object) -> tuple[int | None, int | None, int | None]:
+    """Tokens in, out, and from the cache, of a `usage` record."""
+    each = [used] if isinstance(used, dict) else []
+    read = _sum(each, "input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+    return read, _sum(each, "output_tokens"), _sum(each, "cache_read_input_tokens")
 
 
-def _number(event: Mapping[str, Any], key: str) -> float:
-    value = event.get(key)
-    return float(value) if isinstance(value, int | float) else 0.0
+def _sum(each: list[dict[str, Any]], *keys: str) -> int | None:
+    known = [count for one in each for key in keys if (count := number(one, key)) is not None]
+    return int(sum(known)) if known else None
 
 
-_TELLERS: Mapping[str, Callable[[Mapping[str, Any]], Iterator[str]]] = {
+def _text(fields: Mapping[str, Any], key: str) -> str:
+    value = fields.get(key)
+    return value if isinstance(value, str) else ""
+
+
+_READERS: Mapping[str, Callable[[Mapping[str, Any]], Iterator[Event]]] = {
     "system": _system,
     "assistant": _message,
     "user": _message,

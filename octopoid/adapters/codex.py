@@ -16,23 +16,30 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from octopoid import jsontext
-from octopoid.adapters import codexflags
+from octopoid.adapters import codexflags, codexlog
 from octopoid.adapters.base import (
+    CONFIGURATION,
     DETAIL,
+    NO_LOGIN,
     NOT_STARTED,
+    OF_MODELS,
     Evidence,
+    Facts,
     Launch,
     Reading,
+    Request,
+    blamed,
     by_status,
     cut_short,
     missing,
     output,
     tail,
 )
+from octopoid.adapters.events import Event
 from octopoid.errors import Invalid
 from octopoid.model import Result, Usage
 from octopoid.results import OUTCOMES, bounded, parse_mapping
-from octopoid.settings import Agent, Role
+from octopoid.settings import Agent
 
 LOST = "session lost"
 """Why a run ended that was to go on in a session which is gone: our fault, not the task's, and the next begins anew."""
@@ -53,7 +60,6 @@ _WINDOW = 8 << 20
 _HEAD = 16 << 10
 _WANTED = re.compile(rb'thread\.started|turn\.(?:completed|failed)|agent_message|"error"|"item\.')
 _DENIED = re.compile(rb"tools::router: error=(patch rejected|approval policy is Never)")
-_WAITING = "Reconnecting..."
 
 # What codex says where a turn failed, or on stderr where none began. The first that is found counts.
 _PHRASES = (
@@ -65,7 +71,7 @@ _PHRASES = (
             r"|refresh token|invalid api key|incorrect api key",
             re.I,
         ),
-        "not logged in",
+        NO_LOGIN,
     ),
     (
         re.compile(
@@ -73,7 +79,7 @@ _PHRASES = (
             r"|unexpected argument|invalid value|unknown feature|output schema|trusted directory|cannot be used with",
             re.I,
         ),
-        "configuration",
+        CONFIGURATION,
     ),
     (
         re.compile(
@@ -94,7 +100,16 @@ _LATER = re.compile(r"try again at (?:(\w{3}) (\d+)\w\w, (\d{4}) )?(\d+:\d\d [AP
 class Codex:
     """`command:` may start another program than `codex` on PATH; `args` come last and therefore win."""
 
-    name = "codex"
+    facts = Facts(
+        "codex",
+        "OpenAI Codex, headless",
+        program="codex",
+        install="npm install -g @openai/codex",
+        ignores=("script", "max_turns", *OF_MODELS),
+        keys=("CODEX_API_KEY",),
+        login="run `codex login`",
+        billed=True,
+    )
 
     def program(self, agent: Agent) -> str:
         """The program, without its arguments; `sh` for a string."""
@@ -102,19 +117,12 @@ class Codex:
             return "sh" if agent.command else "codex"
         return agent.command[0] if agent.command else "codex"
 
-    def launch(
-        self,
-        agent: Agent,
-        role: Role,
-        entry: Path,
-        prompt: Path,
-        root: Path,
-        session: str = "",
-    ) -> Launch:
+    def launch(self, request: Request) -> Launch:
         """The sandbox comes from the role. `--dangerously-bypass-approvals-and-sandbox` in `args` frees who writes.
 
         It frees nobody else. A shell starts the program: see codexflags.
         """
+        agent, role, session = request.agent, request.role, request.session
         bypass = any(one in codexflags.BYPASS for one in agent.args)
         flags = [flag for setting in _SETTINGS for flag in ("-c", setting)]
         model = agent.model or role.model
@@ -124,7 +132,7 @@ class Codex:
         flags += ["--ephemeral"] if role.produces == "verdict" else []  # a judge is asked anew each time
         flags += [one for one in agent.args if role.writes or one not in codexflags.BYPASS]
         flags += ["resume", session] if session else []
-        return Launch(("sh", "-c", codexflags.script(agent, role, bypass), "codex", *flags, "-"), str(prompt))
+        return Launch(("sh", "-c", codexflags.script(agent, role, bypass), "codex", *flags, "-"), str(request.prompt))
 
     def read(self, agent: Agent, evidence: Evidence) -> Reading:
         """How its turn ended decides, unless we ended the program."""
@@ -135,26 +143,17 @@ class Codex:
             or _answered(stream, evidence)
             or _without_turn(agent, evidence, stream)
         )
-        if reading.reason == "not logged in":
-            reading = reading._replace(detail=f"{reading.detail}; {_login(agent)}")
         session = "" if reading.reason == LOST else stream.session
-        reading = reading._replace(usage=_usage(stream, evidence), session=session)
-        if reading.class_ == "environment" and not reading.breaker and reading.reason != "stopped":
-            own = reading.reason in ("configuration", "missing")
-            reading = reading._replace(breaker=agent.name if own else _credential(agent))
-        return reading
+        return blamed(reading._replace(usage=_usage(stream, evidence), session=session), self.facts, agent)
 
+    def hear(self, line: bytes) -> tuple[Event, ...] | None:
+        """One line of its stream."""
+        return codexlog.hear(line)
 
-def _credential(agent: Agent) -> str:
-    """Pools that pay with the same key or login trip the same breaker."""
-    return "codex:CODEX_API_KEY" if "CODEX_API_KEY" in agent.env else "codex"
-
-
-def _login(agent: Agent) -> str:
-    """What a person can do about a login that failed."""
-    if agent.env:
-        return f"look at {', '.join(agent.env)} in the environment of `octopoid run`, or run `codex login`"
-    return f"run `codex login`, or name CODEX_API_KEY in `env:` of agent {agent.name}"
+    def interactive(self, agent: Agent, session: str) -> tuple[str, ...]:
+        """Its own terminal program, in the same session."""
+        program = ("sh", "-c", f'{agent.command} "$@"', "codex") if isinstance(agent.command, str) else agent.command
+        return (*(program if agent.command else ("codex",)), "resume", session)
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
@@ -194,7 +193,7 @@ def _heard(stream: _Stream, event: dict[str, Any]) -> _Stream:
     kind = event.get("type")
     if kind == "error":
         said = _text(event, "message")
-        return stream._replace(waits=said if said.startswith(_WAITING) else "")
+        return stream._replace(waits=said if said.startswith(codexlog.WAITING) else "")
     if kind == "turn.completed":
         usage = event.get("usage")
         return stream._replace(completed=True, failure="", waits="", usage=usage if isinstance(usage, dict) else None)
@@ -280,7 +279,7 @@ def _without_turn(agent: Agent, evidence: Evidence, stream: _Stream) -> Reading:
     if _LOST.search(stream.plain):
         return Reading("ours", LOST, stream.plain)
     if evidence.status not in (0, None) and not stream.session:  # it has not even looked at the prompt
-        return Reading("environment", _phrase(stream.plain) or "configuration", stream.plain)
+        return Reading("environment", _phrase(stream.plain) or CONFIGURATION, stream.plain)
     if evidence.status == 0:
         return Reading("task", "no result", stream.plain or tail(evidence))
     return by_status(evidence)._replace(detail=stream.plain or tail(evidence))
@@ -321,7 +320,7 @@ def _usage(stream: _Stream, evidence: Evidence) -> Usage:
         count = stream.usage.get(key)
         known = isinstance(count, int) and not isinstance(count, bool) and count >= 0
         counts.append(max(0, count - sum(one[field] or 0 for one in before)) if known and count is not None else None)
-    return Usage(*counts)
+    return Usage(counts[0], counts[1])
 
 
 def _reported(evidence: Evidence, session: str) -> Iterator[tuple[int | None, int | None]]:

@@ -1,4 +1,4 @@
-"""What Codex's JSONL says, line by line, for people. The log itself keeps every byte."""
+"""What Codex's JSONL says, line by line (measured with 0.169.0)."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from octopoid.results import bounded
-
-_ANSWER, _COMMAND, _RESULT = 4000, 800, 1200
-"""Characters that are kept of what the model says, asks a tool, and gets from it; the middle is left out."""
+from octopoid.adapters.events import DENIED, ENDED, MESSAGE, NOTE, RESULT, RETRY, STARTED, THINKING, TOOL, Event
+from octopoid.model import Usage
 
 _SHELLS = ("-c", "-lc")
+WAITING = "Reconnecting..."
+"""How it begins to say that it tries again to reach the model."""
 
 
-def tell(line: bytes) -> str | None:
-    """One line of the log as text; "" is nothing to tell, None is not Codex's (or unknown): as it stands."""
+def hear(line: bytes) -> tuple[Event, ...] | None:
+    """What one line of the log says; None is not Codex's (or unknown): as it stands."""
     if not line.startswith(b"{"):
         return None
     try:
@@ -25,59 +25,61 @@ def tell(line: bytes) -> str | None:
         return None
     kind = str(event.get("type"))
     if not kind.startswith("item."):
-        teller = _TELLERS.get(kind)
-        return "\n".join(teller(event)) if teller else None
+        reader = _READERS.get(kind)
+        return tuple(reader(event)) if reader else None
     item = event.get("item")
     if not isinstance(item, Mapping) or item.get("type") not in _ITEMS:
         return None
-    return "\n".join(_ITEMS[item["type"]](item, kind == "item.completed"))
+    return tuple(_ITEMS[item["type"]](item, kind == "item.completed"))
 
 
-def _started(event: Mapping[str, Any]) -> Iterator[str]:
-    yield f"codex, session {event.get('thread_id')}"
+def usage(told: object) -> Usage:
+    """The tokens of all turns of the session so far; money it does not tell."""
+    if not isinstance(told, Mapping):
+        return Usage()
+    return Usage(_count(told, "input_tokens"), _count(told, "output_tokens"), None, _count(told, "cached_input_tokens"))
 
 
-def _nothing(_event: Mapping[str, Any]) -> Iterator[str]:
+def _started(event: Mapping[str, Any]) -> Iterator[Event]:
+    yield Event(STARTED, name="codex", session=str(event.get("thread_id") or ""))
+
+
+def _nothing(_event: Mapping[str, Any]) -> Iterator[Event]:
     return iter(())
 
 
-def _error(event: Mapping[str, Any]) -> Iterator[str]:
-    yield _indented(f"! {bounded(str(event.get('message')), _RESULT)}", "  ")
+def _error(event: Mapping[str, Any]) -> Iterator[Event]:
+    """A try that failed; the last one is told again by the end of the turn."""
+    said = str(event.get("message") or "")
+    yield Event(RETRY, said) if said.startswith(WAITING) else Event(NOTE, said)
 
 
-def _ended(event: Mapping[str, Any]) -> Iterator[str]:
-    usage = event.get("usage")
-    if isinstance(usage, Mapping):
-        cached = f" ({usage['cached_input_tokens']} from the cache)" if usage.get("cached_input_tokens") else ""
-        yield f"= {usage.get('input_tokens')} tokens in{cached}, {usage.get('output_tokens')} out"
+def _ended(event: Mapping[str, Any]) -> Iterator[Event]:
+    yield Event(ENDED, usage=usage(event.get("usage")))
 
 
-def _failed(_event: Mapping[str, Any]) -> Iterator[str]:
-    """Why, says the `error` before it."""
-    yield "= failed"
+def _failed(event: Mapping[str, Any]) -> Iterator[Event]:
+    error = event.get("error")
+    yield Event(ENDED, str(error.get("message") or "") if isinstance(error, Mapping) else "failed", error=True)
 
 
-def _message(item: Mapping[str, Any], completed: bool) -> Iterator[str]:
+def _message(item: Mapping[str, Any], completed: bool) -> Iterator[Event]:
     if completed:
-        yield _pretty(bounded(str(item.get("text")), _ANSWER))
+        yield Event(MESSAGE, _pretty(str(item.get("text"))))
 
 
-def _reasoning(item: Mapping[str, Any], completed: bool) -> Iterator[str]:
+def _reasoning(item: Mapping[str, Any], completed: bool) -> Iterator[Event]:
     if completed and item.get("text"):
-        yield _indented(f"~ {bounded(str(item['text']), _ANSWER)}", "~ ")
+        yield Event(THINKING, str(item["text"]))
 
 
-def _command(item: Mapping[str, Any], completed: bool) -> Iterator[str]:
+def _command(item: Mapping[str, Any], completed: bool) -> Iterator[Event]:
     """Its command when it begins, what it printed when it ends."""
     if not completed:
-        yield _indented(f"> {bounded(_unwrapped(str(item.get('command'))), _COMMAND)}", "  ")
+        yield Event(TOOL, _unwrapped(str(item.get("command"))), name="shell")
         return
-    said = bounded(str(item.get("aggregated_output") or ""), _RESULT)
-    status = item.get("exit_code")
-    if said:
-        yield _indented(f"{'! ' if status else '  '}{said}", "  ")
-    elif status:
-        yield f"! exit status {status}"
+    status, said = item.get("exit_code"), str(item.get("aggregated_output") or "")
+    yield Event(RESULT, said or (f"exit status {status}" if status else ""), error=bool(status))
 
 
 def _unwrapped(command: str) -> str:
@@ -89,35 +91,38 @@ def _unwrapped(command: str) -> str:
     return words[2] if len(words) == 3 and words[1] in _SHELLS else command
 
 
-def _changed(item: Mapping[str, Any], completed: bool) -> Iterator[str]:
+def _changed(item: Mapping[str, Any], completed: bool) -> Iterator[Event]:
     if completed:
         changes = item.get("changes")
         named = [f"{one.get('kind')} {one.get('path')}" for one in changes] if isinstance(changes, list) else []
-        sign = "!" if item.get("status") == "failed" else ">"
-        yield bounded(f"{sign} edit: {', '.join(named)}", _COMMAND)
+        yield Event(DENIED if item.get("status") == "failed" else TOOL, ", ".join(named), name="edit")
 
 
-def _tool(item: Mapping[str, Any], completed: bool) -> Iterator[str]:
+def _tool(item: Mapping[str, Any], completed: bool) -> Iterator[Event]:
     if not completed:
         asked = json.dumps(item.get("arguments"), ensure_ascii=False)
-        yield bounded(f"> {item.get('server')}.{item.get('tool')}: {asked}", _COMMAND)
+        yield Event(TOOL, asked, name=f"{item.get('server')}.{item.get('tool')}")
     elif item.get("error"):
-        yield _indented(f"! {bounded(json.dumps(item['error'], ensure_ascii=False), _RESULT)}", "  ")
+        yield Event(RESULT, json.dumps(item["error"], ensure_ascii=False), error=True)
 
 
-def _search(item: Mapping[str, Any], completed: bool) -> Iterator[str]:
+def _search(item: Mapping[str, Any], completed: bool) -> Iterator[Event]:
     if completed:
-        yield bounded(f"> web search: {item.get('query')}", _COMMAND)
+        yield Event(TOOL, str(item.get("query")), name="web search")
 
 
-def _list(item: Mapping[str, Any], _completed: bool) -> Iterator[str]:
+def _list(item: Mapping[str, Any], _completed: bool) -> Iterator[Event]:
     items = item.get("items")
-    for one in items if isinstance(items, list) else ():
-        if isinstance(one, Mapping):
-            yield bounded(f"- [{'x' if one.get('completed') else ' '}] {one.get('text')}", _COMMAND)
+    lines = (
+        f"[{'x' if one.get('completed') else ' '}] {one.get('text')}"
+        for one in (items if isinstance(items, list) else ())
+        if isinstance(one, Mapping)
+    )
+    if text := "\n".join(lines):
+        yield Event(NOTE, text)
 
 
-def _warning(item: Mapping[str, Any], completed: bool) -> Iterator[str]:
+def _warning(item: Mapping[str, Any], completed: bool) -> Iterator[Event]:
     if completed:
         yield from _error(item)
 
@@ -131,18 +136,19 @@ def _pretty(said: str) -> str:
     return json.dumps(value, indent=1, ensure_ascii=False) if isinstance(value, dict) else said
 
 
-def _indented(text: str, rest: str) -> str:
-    return text.replace("\n", f"\n{rest}")
+def _count(told: Mapping[str, Any], key: str) -> int | None:
+    value = told.get(key)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
-_TELLERS: Mapping[str, Callable[[Mapping[str, Any]], Iterator[str]]] = {
+_READERS: Mapping[str, Callable[[Mapping[str, Any]], Iterator[Event]]] = {
     "thread.started": _started,
     "turn.started": _nothing,
     "turn.completed": _ended,
     "turn.failed": _failed,
     "error": _error,
 }
-_ITEMS: Mapping[str, Callable[[Mapping[str, Any], bool], Iterator[str]]] = {
+_ITEMS: Mapping[str, Callable[[Mapping[str, Any], bool], Iterator[Event]]] = {
     "agent_message": _message,
     "reasoning": _reasoning,
     "command_execution": _command,

@@ -6,8 +6,19 @@ import sys
 from pathlib import Path
 
 from octopoid import scripted_agent
-from octopoid.adapters.base import Evidence, Launch, Reading, absolute, by_status, cut_short
-from octopoid.settings import Agent, Role
+from octopoid.adapters.base import (
+    OF_MODELS,
+    Evidence,
+    Facts,
+    Launch,
+    Reading,
+    Request,
+    absolute,
+    blamed,
+    by_status,
+    cut_short,
+)
+from octopoid.settings import Agent
 
 _HOME = str(Path(scripted_agent.__file__).parent.parent)
 # Not `-m`: runpy costs more than the agent itself. `-I` keeps the worktree's own modules out of its imports.
@@ -17,29 +28,32 @@ _BOOT = f"import sys; sys.path.insert(0, {_HOME!r}); from octopoid.scripted_agen
 class Scripted:
     """`script:` names a JSON or YAML file, relative to the root."""
 
-    name = "scripted"
+    facts = Facts(
+        "scripted",
+        "the fake agent that ships with octopoid: follows a script, for trying things out",
+        needs="script",
+        ignores=("command", "args", *OF_MODELS),
+    )
 
     def program(self, agent: Agent) -> str:
         """This very Python."""
         return sys.executable
 
-    def launch(
-        self,
-        agent: Agent,
-        role: Role,
-        entry: Path,
-        prompt: Path,
-        root: Path,
-        session: str = "",
-    ) -> Launch:
+    def launch(self, request: Request) -> Launch:
         """A JSON script needs nothing from site-packages, and `-S` saves it a quarter of the start."""
-        script = absolute(agent.script, root)
+        script = absolute(request.agent.script, request.root)
         isolated = ("-I", "-S") if script.endswith(".json") else ("-I",)
-        return Launch((sys.executable, *isolated, "-c", _BOOT, script, *agent.args), str(prompt))
+        return Launch((sys.executable, *isolated, "-c", _BOOT, script, *request.agent.args), str(request.prompt))
 
     def read(self, agent: Agent, evidence: Evidence) -> Reading:
         """As any command; the status kept for a script that cannot be followed is nobody's failed attempt."""
         if evidence.status == scripted_agent.BROKEN and evidence.ended_by == "exit":
-            said = by_status(evidence).detail
-            return Reading("environment", "broken script", said, breaker=agent.name)
-        return cut_short(sys.executable, agent, evidence) or by_status(evidence)
+            return blamed(Reading("environment", "broken script", by_status(evidence).detail), self.facts, agent)
+        return blamed(cut_short(sys.executable, agent, evidence) or by_status(evidence), self.facts, agent)
+
+    def hear(self, line: bytes) -> None:
+        """What it prints is text."""
+
+    def interactive(self, agent: Agent, session: str) -> tuple[str, ...]:
+        """It has no sessions."""
+        return ()

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from octopoid import process
-from octopoid.adapters.anthropic import CONFIGURATION, LOST, Job, load
+from octopoid.adapters.anthropic import LOST, Job, load
+from octopoid.adapters.base import CONFIGURATION
 from octopoid.builtin import conversation, finish, prices, transcript
 from octopoid.builtin.conversation import Block, Message
 from octopoid.builtin.happenings import say

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import anthropic
 import httpx2  # what the SDK itself speaks HTTP with; a stream that breaks raises its errors
 
-from octopoid.adapters.anthropic import CONFIGURATION, KEYS, NO_LOGIN, Job
+from octopoid.adapters.anthropic import KEYS, Job
+from octopoid.adapters.base import CONFIGURATION, NO_LOGIN
 from octopoid.builtin import conversation
 from octopoid.builtin.conversation import Block, Message
 from octopoid.builtin.happenings import say

@@ -11,8 +11,8 @@ from typing import Annotated, NamedTuple
 import typer
 
 from octopoid import config, detect, git, gitfiles, setup
+from octopoid.adapters import ADAPTERS
 from octopoid.cli import common
-from octopoid.configkeys import ADAPTER_KEYS, LATER_ADAPTERS
 from octopoid.errors import GitError, Invalid, NotFound, UsageError
 from octopoid.hints import nearest
 from octopoid.layout import Layout
@@ -42,7 +42,7 @@ def init(
         str, typer.Option("--base", metavar="BRANCH", help="Work starts from this branch and lands on it.")
     ] = "",
     adapter: Annotated[
-        str, typer.Option("--adapter", metavar="NAME", help=f"The agent program: {', '.join(ADAPTER_KEYS)}.")
+        str, typer.Option("--adapter", metavar="NAME", help=f"The agent program: {', '.join(ADAPTERS)}.")
     ] = "",
 ) -> None:
     """Make .octopoid/ in this repository: a policy to review, and an empty queue.
@@ -78,13 +78,8 @@ def _start(context: typer.Context) -> Path:
 
 
 def _check_options(layout: Layout, base: str, adapter: str) -> None:
-    if adapter in LATER_ADAPTERS:
-        raise UsageError(
-            f"the adapter `{adapter}` is not available in this version",
-            f"`--adapter command` can start {adapter}; available: {', '.join(ADAPTER_KEYS)}",
-        )
-    if adapter and adapter not in ADAPTER_KEYS:
-        raise UsageError(f"unknown adapter `{adapter}`", nearest(adapter, ADAPTER_KEYS))
+    if adapter and adapter not in ADAPTERS:
+        raise UsageError(f"unknown adapter `{adapter}`", nearest(adapter, ADAPTERS))
     if base:
         gitfiles.head_ref(base)  # refuses what cannot be a branch
         if git.branch_sha(layout.root, base) is None and base != git.default_branch(layout.root):
@@ -114,13 +109,12 @@ def _base(layout: Layout, ask: bool) -> str:
 
 def _adapter(ask: bool) -> str:
     """Claude Code, installed or not: what most people have, and the file says so where it is missing."""
-    found = detect.programs(detect.PROGRAMS.values())
-    default = next((name for name, program in detect.PROGRAMS.items() if program in found), "claude")
+    default = next(iter(_installed()), "claude")
     while ask:
-        said = str(typer.prompt(f"Agent ({', '.join(ADAPTER_KEYS)})", default=default, err=True)).strip()
-        if said in ADAPTER_KEYS:
+        said = str(typer.prompt(f"Agent ({', '.join(ADAPTERS)})", default=default, err=True)).strip()
+        if said in ADAPTERS:
             return said
-        common.say(f"unknown adapter `{said}`: {nearest(said, ADAPTER_KEYS)}")
+        common.say(f"unknown adapter `{said}`: {nearest(said, ADAPTERS)}")
     return default
 
 
@@ -167,14 +161,20 @@ def _policy(choice: _Choice) -> str:
 
 
 def _is_there(adapter: str) -> bool:
-    program = detect.PROGRAMS.get(adapter)
-    return program is None or shutil.which(program) is not None
+    program = ADAPTERS[adapter].facts.program
+    return not program or shutil.which(program) is not None
+
+
+def _installed() -> list[str]:
+    """The adapters whose programs are on PATH; Claude Code first, then by name."""
+    names = sorted(ADAPTERS, key=lambda name: (name != "claude", name))
+    return [name for name in names if ADAPTERS[name].facts.program and _is_there(name)]
 
 
 def _about(layout: Layout, choice: _Choice) -> None:
     """What was detected, and what was not."""
     common.out(f"base branch: {choice.base}")
-    program = detect.PROGRAMS.get(choice.adapter, "")
+    program = ADAPTERS[choice.adapter].facts.program
     if program and _is_there(choice.adapter):
         common.out(f"agent: {choice.adapter} ({shutil.which(program)})")
     elif program:
@@ -185,9 +185,9 @@ def _about(layout: Layout, choice: _Choice) -> None:
         common.say(f"edit `command:` in .octopoid/agents.yaml: it names {_COMMAND} until you say what to run")
     if choice.adapter == "scripted":
         common.say("edit `script:` in .octopoid/agents.yaml: it names scripts/agent.yaml, which you write")
-    others = detect.programs(detect.LATER_PROGRAMS)
-    if others and not _is_there(choice.adapter):
-        common.say(f"found on PATH: {', '.join(others)}; the adapter `command` can start what has none of its own yet")
+    others = [name for name in _installed() if name != choice.adapter]
+    if others:
+        common.say(f"also on PATH: {', '.join(others)}; several agents may work side by side (docs/agents.md)")
     for one in choice.checks:
         missing = "" if not one.program or shutil.which(one.program) else f"; there is no `{one.program}` on PATH"
         common.out(f"check: {one.run} (because of {one.because}{missing})" if one.because else f"check: {one.run}")

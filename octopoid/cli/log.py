@@ -12,7 +12,8 @@ from typing import Annotated
 import typer
 
 from octopoid import clock, lifecycle, locks
-from octopoid.adapters import TELLERS
+from octopoid.adapters import ADAPTERS
+from octopoid.adapters.events import Hear, told
 from octopoid.cli import common, reading
 from octopoid.errors import NotFound
 from octopoid.layout import Layout
@@ -42,7 +43,8 @@ def log(
 ) -> None:
     """Print what an attempt or a gate's run printed: the newest one, unless you say which.
 
-    What Claude Code prints for programs is shown as text. On a terminal escapes and control characters are taken out.
+    What an agent program prints for programs is shown as text, the same for every one of them. On a terminal escapes
+    and control characters are taken out.
     """
     layout = common.layout()
     task = lifecycle.resolve(layout, word)
@@ -50,9 +52,9 @@ def log(
     folder = layout.entry(task, entry.number)
     common.say(f"{layout.short(folder / 'output.log')}: {_about(entry)}{_others(layout, task, entry)}")
     write = _raw if raw or not common.terminal() else _clean()
-    tell = TELLERS.get(entry.opening.adapter)
-    if tell and not raw:
-        write = _told(tell, write)
+    adapter = ADAPTERS.get(entry.opening.adapter)
+    if adapter and not raw:
+        write = _told(adapter.hear, write)
     for data in _follow(folder) if follow else _read(folder / "output.log"):
         write(data)
     write(b"")
@@ -137,8 +139,8 @@ def _raw(data: bytes) -> None:
     sys.stdout.buffer.write(data)
 
 
-def _told(tell: Callable[[bytes], str | None], onward: Callable[[bytes], None]) -> Callable[[bytes], None]:
-    """A writer that hands whole lines on as `tell` puts them; b"" hands on what is left."""
+def _told(hear: Hear, onward: Callable[[bytes], None]) -> Callable[[bytes], None]:
+    """A writer that hands whole lines on as people read them; b"" hands on what is left."""
     held = b""
 
     def write(data: bytes) -> None:
@@ -147,9 +149,12 @@ def _told(tell: Callable[[bytes], str | None], onward: Callable[[bytes], None]) 
         if held and (not data or len(held) > _LONGEST_RECORD):
             lines, held = [*lines, held], b""
         for line in lines:
-            text = tell(line)
-            if text != "":
-                onward((line if text is None else text.encode("utf-8", "replace")) + b"\n")
+            events = hear(line)
+            if events is None:
+                onward(line + b"\n")
+                continue
+            for text in filter(None, map(told, events)):
+                onward(text.encode("utf-8", "replace") + b"\n")
         if not data:
             onward(b"")
 
