@@ -150,7 +150,7 @@ class Hands:
         if entry.opening.kind == "landing":
             self._landed(item, landing.resume(self.layout, item, entry, at.now, drop=action.drop), at)
             return
-        outcome = closing.close(self.layout, item, entry, at.config, at.look.ids, at.now)
+        outcome = closing.close(self.layout, item, entry, closing.Premises(at.config, self.env), at.look.ids, at.now)
         if outcome is None:
             self._later[item.id] = at.now + SHORTLY
             self.say(f"{item.id}: something of its last attempt still runs and is being ended")

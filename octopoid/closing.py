@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from octopoid import (
     attempts,
     breakdown,
+    credentials,
     documents,
     durable,
     evidence,
@@ -22,12 +24,13 @@ from octopoid import (
     steer,
 )
 from octopoid.adapters import ADAPTERS, Evidence, Reading
+from octopoid.adapters.base import PASSING
 from octopoid.adapters.events import Event, told
 from octopoid.deliverables import Remains
 from octopoid.errors import Invalid
 from octopoid.evidence import Exit, Facts, StepExit
 from octopoid.layout import Layout
-from octopoid.model import Entry, Item, Opening, Outcome, Result
+from octopoid.model import Breaker, Entry, Item, Opening, Outcome, Result
 from octopoid.plans import Live, Refuse
 from octopoid.settings import Agent, Config
 from octopoid.states import State
@@ -36,18 +39,29 @@ END_GRACE = 2.0
 """Seconds that what is left of a dead supervisor's attempt gets between SIGTERM and SIGKILL."""
 
 _DEEP = 100
+_WHY = 300
+"""Characters of the sentence with which an open breaker is shown."""
 _RECORDS, _TAIL = 256 * 1024, 4096
 """Bytes of an agent's records that are looked at, and characters that are kept, for the end of what it said."""
 
 
-def close(layout: Layout, item: Item, entry: Entry, config: Config, ids: Collection[str], now: float) -> Outcome | None:
+class Premises(NamedTuple):
+    """What agents are started with: the policy, and the scheduler's environment."""
+
+    config: Config
+    env: Mapping[str, str]
+
+
+def close(
+    layout: Layout, item: Item, entry: Entry, premises: Premises, ids: Collection[str], now: float
+) -> Outcome | None:
     """Close `entry` and make its move. None: somebody of it still lives and could not be ended; look again later.
 
     `ids`: every task there is.
 
     Before anything is re-queued everything that carries the entry's mark is ended and confirmed gone (LESSONS 17).
     """
-    folder = layout.entry(item.id, entry.number)
+    config, folder = premises.config, layout.entry(item.id, entry.number)
     if not process.end_marked(str(folder), END_GRACE):
         return None
     remains = _remains(layout, item, entry, config)
@@ -60,7 +74,7 @@ def close(layout: Layout, item: Item, entry: Entry, config: Config, ids: Collect
     made = framing.tasks(item, entry, remains.word, outcome, config, ids)
     outcome = _keep(layout, item, entry, remains, outcome, made)
     lifecycle.settle(layout, item.id, entry.number, outcome, now)
-    _breaker(layout, entry.opening, outcome, remains.reading, now)
+    _breaker(layout, entry.opening, outcome, remains.reading, premises)
     return outcome
 
 
@@ -261,9 +275,23 @@ def _stop(folder: Path) -> str:
         return ""
 
 
-def _breaker(layout: Layout, opening: Opening, outcome: Outcome, reading: Reading | None, now: float) -> None:
-    """An environment failure trips the breaker it names; an attempt that got anywhere closes it."""
-    if outcome.breaker:
-        steer.trip(layout, outcome.breaker, outcome.detail, now, reading.retry_after if reading else 0.0)
+def _breaker(layout: Layout, opening: Opening, outcome: Outcome, reading: Reading | None, premises: Premises) -> None:
+    """An environment failure trips the breaker it names; an attempt that got anywhere closes those of its agent."""
+    name = outcome.breaker
+    pools = [agent for agent in premises.config.agents.values() if name in agent.breakers]
+    if name:
+        news = Breaker(
+            name,
+            why=results.bounded(outcome.detail.strip().split("\n")[0], _WHY),
+            since=outcome.ended,
+            until=0.0,
+            trips=0,
+            fix=reading.fix if reading else "",
+            agents=tuple(agent.name for agent in pools) or (opening.agent,),
+            marks=tuple(credentials.mark(agent, premises.env) for agent in pools),
+            passing=reading is not None and reading.reason in PASSING,
+        )
+        steer.trip(layout, news, opening.at, reading.retry_after if reading else 0.0)
     elif opening.agent and outcome.class_ in ("ok", "task"):
-        steer.close_breaker(layout, f"agent:{opening.agent}")
+        agent = premises.config.agents.get(opening.agent)
+        steer.works(layout, agent.breakers if agent else (f"agent:{opening.agent}",), opening.at)

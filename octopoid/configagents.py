@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from octopoid.adapters import ADAPTERS
+from octopoid.adapters.base import credential
 from octopoid.configkeys import AGENT, SCHEDULE, WIP_FOLDERS
 from octopoid.configread import NAME, Reader, fields, listed
 from octopoid.configroles import Roles
@@ -49,7 +50,8 @@ def _agent(reader: Reader, name: str, node: Node, place: tuple[int, int], roles:
     adapter = values.pop("adapter")
     if adapter is not None:
         _adapter(reader, where, adapter, node, place)
-    return Agent(name, first, adapter or "", roles=tuple(rest), **values)
+    found = Agent(name, first, adapter or "", roles=tuple(rest), **values)
+    return found._replace(credential=credential(ADAPTERS[adapter].facts, found)) if adapter in ADAPTERS else found
 
 
 def _plays(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from octopoid import clock, gates
 from octopoid.fold import BACKOFF_CAP
 from octopoid.hints import nearest
-from octopoid.model import Item, Opening, Task
+from octopoid.model import Breaker, Item, Opening, Task
 from octopoid.plans import Base, Guard, Snapshot
 from octopoid.ready import approval_text, settled_at, waiting_on
 from octopoid.settings import Agent, Config, Flow, Stage
@@ -16,7 +16,10 @@ from octopoid.states import State
 
 
 class Load(NamedTuple):
-    """What runs already, counted before anything is started: by agent, by role; and the tasks in each folder."""
+    """What runs already, counted before anything is started: by agent, by role; and the tasks in each folder.
+
+    `since`: each agent at work, and when it began.
+    """
 
     agents: Mapping[str, int]
     checks: int
@@ -24,17 +27,19 @@ class Load(NamedTuple):
     slots: frozenset[int]
     roles: Mapping[str, int] = {}
     folders: Mapping[str, int] = {}
+    since: tuple[tuple[str, float], ...] = ()
 
     @property
     def total(self) -> int:
         """Agents of all pools."""
         return sum(self.agents.values())
 
-    def with_agent(self, name: str, role: str, slot: int) -> Load:
+    def with_agent(self, name: str, role: str, slot: int, now: float) -> Load:
         """After one more start."""
         counts = {**self.agents, name: self.agents.get(name, 0) + 1}
         roles = {**self.roles, role: self.roles.get(role, 0) + 1}
-        return self._replace(agents=counts, roles=roles, slots=self.slots | {slot})
+        since = (*self.since, (name, now))
+        return self._replace(agents=counts, roles=roles, slots=self.slots | {slot}, since=since)
 
     def with_claim(self) -> Load:
         """After one more claim."""
@@ -64,8 +69,10 @@ def load_of(snapshot: Snapshot) -> Load:
     counts: dict[str, int] = {}
     checks = 0
     roles: dict[str, int] = {}
+    since: list[tuple[str, float]] = []
     for opening in _at_work(snapshot):
         if opening.agent:
+            since.append((opening.agent, opening.at))
             counts[opening.agent] = counts.get(opening.agent, 0) + 1
             roles[opening.role] = roles.get(opening.role, 0) + 1
         elif opening.checks:
@@ -75,7 +82,8 @@ def load_of(snapshot: Snapshot) -> Load:
     for item in snapshot.items:
         if not gates.unfinished(item.ledger, active):  # who waits for subtasks takes nobody's place
             folders[item.state.value] = folders.get(item.state.value, 0) + 1
-    return Load(counts, checks, folders.get(State.PROVISIONAL.value, 0), snapshot.slots, roles, folders)
+    provisional = folders.get(State.PROVISIONAL.value, 0)
+    return Load(counts, checks, provisional, snapshot.slots, roles, folders, tuple(since))
 
 
 def _at_work(snapshot: Snapshot) -> Iterator[Opening]:
@@ -284,18 +292,29 @@ def _breaker(awake: list[Agent], scene: Scene) -> Guard:
     if closed:
         return Guard("breaker", True, "no breaker is open")
     first = min(awake, key=lambda agent: _opens_at(agent, scene))
-    breaker = scene.snapshot.breakers[f"agent:{first.name}"]
-    text = f"{breaker.why}; tried again at {clock.iso(breaker.until)}"
+    breaker = max(_open(first, scene), key=lambda one: one.until)
     until = breaker.until if breaker.until > scene.now else 0.0  # over: a probe is out, and its end wakes us
+    when = f"tried again at {clock.iso(until)}" if until else "one attempt tries it now"
+    text = "; ".join(part for part in (breaker.why, breaker.fix, when) if part)
     return Guard("breaker", False, text, f"octopoid resume --agent {first.name}", until)
 
 
 def _opens_at(agent: Agent, scene: Scene) -> float:
     """0 when the agent may start; else when it may: after `until` one probe goes out at a time."""
-    breaker = scene.snapshot.breakers.get(f"agent:{agent.name}")
-    if breaker is None:
-        return 0.0
-    return breaker.until if breaker.until > scene.now or scene.load.agents.get(agent.name, 0) else 0.0
+    return max((one.until for one in _open(agent, scene)), default=0.0)
+
+
+def _open(agent: Agent, scene: Scene) -> list[Breaker]:
+    """The breakers that keep the agent from starting: their time is not over, or somebody is trying it just now."""
+    found = [scene.snapshot.breakers[name] for name in agent.breakers if name in scene.snapshot.breakers]
+    return [one for one in found if one.until > scene.now or _is_tried(one, scene)]
+
+
+def _is_tried(breaker: Breaker, scene: Scene) -> bool:
+    """An agent that needs it began after it was opened. Who began before tells nothing new."""
+    agents = scene.config.agents
+    needing = (name for name, at in scene.load.since if at >= breaker.since and name in agents)
+    return any(breaker.name in agents[name].breakers for name in needing)
 
 
 def _room(scene: Scene) -> Guard:

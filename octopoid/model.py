@@ -314,7 +314,8 @@ class Breaker(NamedTuple):
     """Something in the environment does not work. Nothing that needs it starts before `until`, then one try.
 
     `name`: a credential, or `agent:NAME`. `fix`: what a person can do. `agents`: who cannot start because of it.
-    `mark`: what it was tried with; with anything else it is tried at once.
+    `marks`: what each of them was tried with; who comes with anything else is tried at once. `passing`: nobody has to
+    do anything, it passes by itself.
     """
 
     name: str
@@ -324,4 +325,5 @@ class Breaker(NamedTuple):
     trips: int
     fix: str = ""
     agents: tuple[str, ...] = ()
-    mark: str = ""
+    marks: tuple[str, ...] = ()
+    passing: bool = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from octopoid import clock, views
 from octopoid.look import Look
@@ -23,6 +23,25 @@ def needs(look: Look, waits: views.Waits, running_ids: Collection[str]) -> tuple
     behind = blocking(look)
     counted = (one._replace(blocks=behind.get(one.task or "", 0)) for one in found if one is not None)
     return tuple(sorted(counted, key=lambda one: one.since or "~"))
+
+
+LONG = 3
+"""Trips in a row after which a person should know that something which passes by itself does not."""
+
+
+def of_breakers(breakers: Iterable[views.BreakerView]) -> tuple[views.NeedView, ...]:
+    """What keeps agents from starting and does not pass by itself."""
+    return tuple(
+        views.NeedView(
+            None,
+            "breaker",
+            f"agent {', '.join(one.agents) or one.name} cannot start: {one.why}" + (f"; {one.fix}" if one.fix else ""),
+            f"octopoid resume --breaker {one.name}",
+            one.since,
+        )
+        for one in breakers
+        if not one.passing or one.trips >= LONG
+    )
 
 
 def stuck(item: Item, waits: views.Waits) -> bool:

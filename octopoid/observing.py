@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from octopoid import attempts, closing, locks, sections, steer, store
+from octopoid import attempts, closing, credentials, locks, sections, steer, store
 from octopoid.errors import Invalid
 from octopoid.fold import spending
 from octopoid.layout import Layout
@@ -33,8 +33,14 @@ class Pulse(NamedTuple):
 class Surveyor:
     """Makes snapshots, and remembers what spares work at the next one."""
 
-    def __init__(self, layout: Layout, observer: Observer, *, project: bool = True) -> None:
-        """`project`: compute what landing would give. That writes git objects, so a reading command does without."""
+    def __init__(
+        self, layout: Layout, observer: Observer, *, project: bool = True, env: Mapping[str, str] | None = None
+    ) -> None:
+        """`project`: compute what landing would give. That writes git objects, so a reading command does without.
+
+        `env`: the scheduler's environment. A reading command has another one, and takes breakers as they stand.
+        """
+        self._env = env
         self.layout = layout
         self.observer = observer
         self._projector = Projector(layout)
@@ -49,7 +55,7 @@ class Surveyor:
         breakers: dict[str, Breaker] = {}
         usd_today = 0.0
         try:
-            breakers = steer.breakers(self.layout)
+            breakers = self._breakers(config)
             usd_today = self._spent_today(config, now)
         except Invalid as error:
             closed = closed or error.message
@@ -75,6 +81,17 @@ class Surveyor:
             usd_today=usd_today,
             closed=closed,
         )
+
+    def _breakers(self, config: Config) -> dict[str, Breaker]:
+        """The open ones. Where an agent comes with something new (a key, a login, its program) one try is due now."""
+        found = steer.breakers(self.layout)
+        if self._env is None:
+            return found
+        for name, one in found.items():
+            pools = [agent for agent in config.agents.values() if name in agent.breakers]
+            if one.marks and any(credentials.mark(agent, self._env) not in one.marks for agent in pools):
+                found[name] = one._replace(until=one.since)
+        return found
 
     def live(self, task: str, entry: Entry) -> Live:
         """What the kernel says about an open entry."""

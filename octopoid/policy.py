@@ -60,7 +60,7 @@ def plan(snapshot: Snapshot, config: Config, now: float) -> Plan:
     decisions: dict[str, Decision] = {}
     for item in sorted(snapshot.items, key=fair if snapshot.breakers else landing_first):
         decision = decide(item, Scene(snapshot, config, now, load))
-        load = _after(load, decision.action)
+        load = _after(load, decision.action, now)
         decisions[item.id] = decision
     ends = [End(task, "its task is not being worked on any more") for task in snapshot.strays]
     actions = [decision.action for decision in decisions.values() if decision.action is not None]
@@ -136,11 +136,11 @@ def name_of(action: Action) -> str:
     return _NAMES[type(action)]
 
 
-def _after(load: Load, action: Action | None) -> Load:
+def _after(load: Load, action: Action | None, now: float) -> Load:
     if isinstance(action, Start):
-        return load.with_agent(action.agent.name, action.role, action.slot).with_claim()
+        return load.with_agent(action.agent.name, action.role, action.slot, now).with_claim()
     if isinstance(action, StartReview):
-        return load.with_agent(action.agent.name, action.gate, action.slot)
+        return load.with_agent(action.agent.name, action.gate, action.slot, now)
     if isinstance(action, StartProbe):
         return load.with_checks().with_claim()
     return load.with_checks() if isinstance(action, StartChecks) else load

@@ -55,7 +55,7 @@ class Scheduler:
         """Why nothing more is started, "" as long as it is."""
         self.policy = Policy(layout, say)
         self.observer = Observer(layout)
-        self.surveyor = Surveyor(layout, self.observer)
+        self.surveyor = Surveyor(layout, self.observer, env=env)
         self.hands = Hands(layout, env, self.observer, self.surveyor, say)
         self.housekeeper = Housekeeper(layout, self.observer, say)
         self.standing = Standing(layout, say)

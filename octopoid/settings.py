@@ -51,6 +51,7 @@ class Agent(NamedTuple):
 
     `base_url`: where its model is asked. `max_tokens`, `max_usd`: of one attempt, 0 = no limit. `context`: tokens of a
     conversation at which its old turns are summarised. `retries`: after the first try, when the model does not answer.
+    `credential`: what it pays or logs in with, by name; from its adapter.
     """
 
     name: str
@@ -72,6 +73,13 @@ class Agent(NamedTuple):
     max_usd: float = 0.0
     context: int = 150_000
     retries: int = 3
+    credential: str = ""
+
+    @property
+    def breakers(self) -> tuple[str, ...]:
+        """The breakers that keep it from starting: what it pays with, and itself."""
+        own = f"agent:{self.name}"
+        return (self.credential, own) if self.credential else (own,)
 
     def plays(self, role: str) -> bool:
         """May this agent be asked for `role`?"""

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import Any
 
-from octopoid import clock, durable
+from octopoid import clock, durable, locks
 from octopoid.errors import Invalid
 from octopoid.layout import Layout
 from octopoid.model import Breaker, Pauses, Problem
 
 BREAKER_FIRST = 30.0
 BREAKER_CAP = 900.0
+LOCK_TIMEOUT = 5.0
+"""Seconds. Whoever holds the lock writes one small file."""
 
 
 def pauses(layout: Layout) -> Pauses:
@@ -59,23 +62,51 @@ def breakers(layout: Layout) -> dict[str, Breaker]:
         raise Invalid(str(problem), (problem,)) from None
 
 
-def trip(layout: Layout, name: str, why: str, now: float, retry_after: float = 0.0) -> Breaker:
-    """Open a breaker: 30 s, doubled at each trip in a row up to 15 min, or `retry_after` seconds if that is longer."""
-    known = breakers(layout)
-    trips = known[name].trips + 1 if name in known else 1
-    wait = max(min(BREAKER_CAP, BREAKER_FIRST * 2.0 ** (trips - 1)), retry_after)
-    breaker = Breaker(name, why, now, now + wait, trips)
-    _write(layout, {**known, name: breaker})
+def trip(layout: Layout, news: Breaker, began: float, retry_after: float = 0.0) -> Breaker:
+    """Open the breaker `news.name` because of an attempt that began at `began` and failed at `news.since`.
+
+    For 30 s, doubled at each trip in a row up to 15 min; or for `retry_after` seconds, where somebody said so. An
+    attempt from before it was opened brings no news: four agents with one wrong key are one trip. Raises Invalid.
+    """
+    with _holding(layout):
+        known = breakers(layout)
+        before = known.get(news.name)
+        if before is not None and began < before.since:
+            until = max(before.until, news.since + retry_after if retry_after else 0.0)
+            breaker = before._replace(until=until)
+        else:
+            same = before is not None and set(news.marks) <= set(before.marks)
+            trips = before.trips + 1 if before and same else 1
+            usual = min(BREAKER_CAP, BREAKER_FIRST * 2.0 ** (trips - 1))
+            wait = max(retry_after, usual / 2 if trips > 1 else 0.0) if retry_after else usual
+            breaker = news._replace(trips=trips, until=news.since + wait)
+        _write(layout, {**known, breaker.name: breaker})
     return breaker
 
 
+def works(layout: Layout, names: Collection[str], began: float) -> None:
+    """An attempt that began at `began` got somewhere with these: close those that were opened before it began."""
+    if any(name in breakers(layout) for name in names):  # nearly never: nothing is locked for it
+        with _holding(layout):
+            known = breakers(layout)
+            mended = {name for name in names if name in known and known[name].since <= began}
+            if mended:
+                _write(layout, {name: one for name, one in known.items() if name not in mended})
+
+
 def close_breaker(layout: Layout, name: str) -> bool:
-    """It works again. False: there was no such breaker."""
-    known = breakers(layout)
-    if name not in known:
-        return False
-    _write(layout, {key: breaker for key, breaker in known.items() if key != name})
-    return True
+    """A person says that it works again. False: there was no such breaker."""
+    with _holding(layout):
+        known = breakers(layout)
+        if name not in known:
+            return False
+        _write(layout, {key: breaker for key, breaker in known.items() if key != name})
+        return True
+
+
+def _holding(layout: Layout) -> locks.Waiting:
+    """The scheduler and a person's command change the one file by turns."""
+    return locks.waiting(layout.run / "breakers.lock", LOCK_TIMEOUT)
 
 
 def wake(layout: Layout) -> None:
@@ -87,14 +118,18 @@ def wake(layout: Layout) -> None:
         layout.wake.touch()
 
 
-def _breaker(name: str, facts: Mapping[str, str | int]) -> Breaker:
+def _breaker(name: str, facts: Mapping[str, Any]) -> Breaker:
     since, until = clock.parse(str(facts["since"])), clock.parse(str(facts["until"]))
-    return Breaker(name, str(facts["why"]), since, until, int(facts["trips"]))
+    agents, marks = (tuple(map(str, facts.get(key, ()))) for key in ("agents", "marks"))
+    fix, passing = str(facts.get("fix", "")), facts.get("passing") is True
+    return Breaker(name, str(facts["why"]), since, until, int(facts["trips"]), fix, agents, marks, passing)
 
 
 def _write(layout: Layout, known: Mapping[str, Breaker]) -> None:
     record = {
-        one.name: {"why": one.why, "since": clock.iso(one.since), "until": clock.iso(one.until), "trips": one.trips}
+        one.name: {**one._asdict(), "since": clock.iso(one.since), "until": clock.iso(one.until)}
         for one in known.values()
     }
+    for facts in record.values():
+        del facts["name"]
     durable.write(layout.breakers, json.dumps(record, indent=1, ensure_ascii=False).encode() + b"\n")

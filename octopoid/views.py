@@ -114,11 +114,16 @@ class LandedView(NamedTuple):
 
 
 class BreakerView(NamedTuple):
-    """Something in the environment that does not work, and when it is tried again."""
+    """Something in the environment that does not work, what a person can do, and when it is tried again."""
 
     name: str
     why: str
+    fix: str
+    agents: tuple[str, ...]
+    since: str
     until: str
+    trips: int
+    passing: bool
 
 
 class SchedulerView(NamedTuple):
@@ -151,7 +156,7 @@ class Waits(NamedTuple):
 
     `held`: why, by id. `over`: whose run has ended, and nobody has taken in yet what it did. `first`: of flows that
     tasks name, the first stage and its role. `lost`: what keeps a task from going on until the policy or its file is
-    changed, by id.
+    changed, by id. `broken`: of tasks that wait for agents which cannot start now, why not.
     """
 
     human: frozenset[str] = frozenset()
@@ -159,6 +164,7 @@ class Waits(NamedTuple):
     over: frozenset[str] = frozenset()
     first: Mapping[str, tuple[str, str]] = {}
     lost: Mapping[str, Guard] = {}
+    broken: Mapping[str, str] = {}
 
 
 class Signs(NamedTuple):
@@ -206,7 +212,7 @@ def task(
         labels=what.labels if what else (),
         depends_on=what.depends_on if what else (),
         waiting_on=waiting_on(what, look.ids) if what and item.state in (State.INCOMING, State.BLOCKED) else (),
-        ready=is_ready(item, look, now) and item.id not in waits.lost,
+        ready=is_ready(item, look, now) and item.id not in waits.lost and item.id not in waits.broken,
         reason=reason,
         detail=detail,
         attempts=ledger.tries.get(role, 0),
@@ -275,7 +281,8 @@ def why(item: Item, look: Look, now: float, pauses: Pauses, waits: Waits) -> tup
     if item.id in waits.lost:
         return waits.lost[item.id].name, waits.lost[item.id].text
     if item.state is State.INCOMING and item.task:
-        return _why_incoming(item, item.task, look, now, pauses)
+        reason, detail = _why_incoming(item, item.task, look, now, pauses)
+        return (reason, detail) if reason or item.id not in waits.broken else ("breaker", waits.broken[item.id])
     if item.state is State.BLOCKED:
         return item.ledger.reason or "parked", item.ledger.detail or "put into blocked by hand"
     if item.state in (State.CLAIMED, State.PROVISIONAL):
@@ -385,4 +392,5 @@ def counts(look: Look) -> dict[str, int]:
 
 def breaker(one: Breaker) -> BreakerView:
     """An open breaker as it is shown."""
-    return BreakerView(one.name, one.why, clock.iso(one.until))
+    since, until = clock.iso(one.since), clock.iso(one.until)
+    return BreakerView(one.name, one.why, one.fix, one.agents, since, until, one.trips, one.passing)

@@ -378,7 +378,8 @@ def test_pauses_and_breakers_are_shown(queue: Repo) -> None:
     queue.layout.breakers.write_text(json.dumps({"agent:worker": breaker}))
     status = valid("status", queue.octopoid("status", "--json").json())
     assert status["scheduler"]["paused"] is True and status["scheduler"]["paused_agents"] == ["worker"]
-    assert status["scheduler"]["breakers"] == [{"name": "agent:worker", "why": "no quota", "until": until}]
+    (shown,) = status["scheduler"]["breakers"]
+    assert {"name": "agent:worker", "why": "no quota", "until": until}.items() <= shown.items()
     assert status["waiting"][0]["reason"] == "paused"
     text = queue.octopoid().out
     assert "octopoid resume --agent worker" in text and "no quota" in text

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from octopoid.adapters.events import Event
 from octopoid.model import Result, Usage
+from octopoid.prices import Price
 from octopoid.results import bounded
 from octopoid.settings import Agent, Role
 
@@ -29,8 +31,8 @@ class Facts(NamedTuple):
     `title`: what it is, for people. `program`: looked for on PATH, "" = nothing of the kind. `install`: the command
     that installs it. `needs`: the key of agents.yaml that it cannot do without, `ignores`: those that would mean
     nothing to it. `keys`: the variables that a credential may be in, the one that counts first. `login`: how a person
-    logs in without one. `billed`: its model costs money, so that an unknown cost is not none. `hears`: `octopoid say`
-    reaches it while it works.
+    logs in without one, `logins`: the files below HOME that this writes. `billed`: its model costs money, so that an
+    unknown cost is not none. `hears`: `octopoid say` reaches it while it works.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Facts(NamedTuple):
     ignores: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
     login: str = ""
+    logins: tuple[str, ...] = ()
     billed: bool = False
     hears: bool = False
 
@@ -49,7 +52,7 @@ class Request(NamedTuple):
     """What is to be started. `entry`: the attempt's folder, `prompt`: its file, `root`: the user's checkout.
 
     `session`: what the agent was in when it asked or was cut off, to go on there; "" = begin anew. `agent.max_usd` is
-    what this one attempt may spend, whatever is left of other budgets taken into account.
+    what this one attempt may spend, whatever is left of other budgets taken into account. `prices`: the user's own.
     """
 
     agent: Agent
@@ -58,6 +61,7 @@ class Request(NamedTuple):
     prompt: Path
     root: Path
     session: str = ""
+    prices: Mapping[str, Price] = {}
 
 
 class Launch(NamedTuple):
@@ -130,7 +134,7 @@ _OWN = (CONFIGURATION, MISSING, "broken script")
 
 
 def credential(facts: Facts, agent: Agent) -> str:
-    """What `agent` pays or logs in with: pools that share it trip the same breaker."""
+    """What `agent` pays or logs in with: pools that share it trip the same breaker. `Agent.credential` is this."""
     name = next((key for key in facts.keys if key in agent.env), facts.name)
     place = urlsplit(agent.base_url).netloc
     return f"{name}@{place}" if place else name
@@ -151,13 +155,18 @@ def _fix(reason: str, facts: Facts, agent: Agent) -> str:
     if reason == NO_LOGIN and key:
         return f"look at {key} in the environment of `octopoid run`"
     if reason == NO_LOGIN:
+        others = [name for name in agent.env if "KEY" in name or "TOKEN" in name]  # such as a provider's of its own
+        look = f"look at {', '.join(others)} in the environment of `octopoid run`" if others else ""
         named = f"name {facts.keys[0]} in `env:` of agent {agent.name}" if facts.keys else ""
-        return ", or ".join(way for way in (facts.login, named) if way)
+        return ", or ".join(way for way in (look, facts.login, named) if way)
     if reason == MISSING:
         ways = (f"install it: {facts.install}" if facts.install else "", f"mend `command:` of agent {agent.name}")
         return ", or ".join(way for way in ways if way)
     return _FIXES.get(reason, "").format(agent=agent.name, credential=credential(facts, agent))
 
+
+PASSING = ("rate limit", "no answer")
+"""Reasons that pass by themselves: nobody has to do anything."""
 
 _FIXES = {
     CONFIGURATION: "mend agent {agent} in .octopoid/agents.yaml (`octopoid log` shows what its program refused)",

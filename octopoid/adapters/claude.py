@@ -96,6 +96,7 @@ class Claude:
         ignores=("script", *(key for key in OF_MODELS if key != "max_usd")),
         keys=("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"),
         login="run `claude` and log in",
+        logins=(".claude/.credentials.json", ".claude.json"),
         billed=True,
     )
 

@@ -108,6 +108,7 @@ class Codex:
         ignores=("script", "max_turns", *OF_MODELS),
         keys=("CODEX_API_KEY",),
         login="run `codex login`",
+        logins=(".codex/auth.json",),
         billed=True,
     )
 
@@ -278,7 +279,7 @@ def _without_turn(agent: Agent, evidence: Evidence, stream: _Stream) -> Reading:
         return missing(stream.plain, agent)
     if _LOST.search(stream.plain):
         return Reading("ours", LOST, stream.plain)
-    if evidence.status not in (0, None) and not stream.session:  # it has not even looked at the prompt
+    if evidence.status not in (0, None) and stream.plain and not stream.session:  # it never looked at the prompt
         return Reading("environment", _phrase(stream.plain) or CONFIGURATION, stream.plain)
     if evidence.status == 0:
         return Reading("task", "no result", stream.plain or tail(evidence))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
-from octopoid import config, gates, guards, views
+from octopoid import config, gates, guards, steer, views
 from octopoid.errors import Invalid
 from octopoid.layout import Layout
 from octopoid.model import Item
 from octopoid.order import train
 from octopoid.projecting import Projector
 from octopoid.settings import Config
+from octopoid.states import State
 
 
 def policy(layout: Layout) -> Config | None:
@@ -36,7 +38,26 @@ def waits(layout: Layout, items: Sequence[Item], others: Sequence[Item] = ()) ->
     held = {item.id: bases[name].waits for name, line in train(items, known).items() if name in bases for item in line}
     first = {name: (flow.stages[0].name, flow.stages[0].role) for name, flow in known.flows.items()}
     lost = {item.id: guard for item in others if (guard := guards.hopeless(item, known))}
-    return views.Waits(human, {task: why for task, why in held.items() if why}, first=first, lost=lost)
+    held = {task: why for task, why in held.items() if why}
+    return views.Waits(human, held, first=first, lost=lost, broken=_broken(layout, others, known, time.time()))
+
+
+def _broken(layout: Layout, items: Sequence[Item], known: Config, now: float) -> dict[str, str]:
+    """The tasks whose every agent is kept from starting by a breaker, with what that says."""
+    try:
+        trips = {name: one for name, one in steer.breakers(layout).items() if one.until > now}
+    except Invalid:
+        return {}
+    found: dict[str, str] = {}
+    for item in items if trips else ():
+        flow = gates.flow_of(item.task, known) if item.task else None
+        if item.state is not State.INCOMING or flow is None:
+            continue
+        pools = gates.players(gates.role_of(item, gates.stage_of(item.ledger, flow), flow, known), known)
+        why = [next((trips[name] for name in agent.breakers if name in trips), None) for agent in pools]
+        if why and all(why):
+            found[item.id] = "; ".join(dict.fromkeys(f"agent {', '.join(one.agents)}: {one.why}" for one in why if one))
+    return found
 
 
 def problem(layout: Layout) -> str | None:

@@ -74,10 +74,10 @@ def gather(layout: Layout, now: float, base: str = "") -> views.StatusView:
 
 
 def needs_of_policy(scheduler: views.SchedulerView) -> tuple[views.NeedView, ...]:
-    """A policy that cannot be used: a person must mend it."""
-    if not scheduler.config_problem:
-        return ()
-    return (views.NeedView(None, "policy", scheduler.config_problem, "octopoid config check", None),)
+    """A policy that cannot be used, an agent that cannot start: a person must mend it."""
+    problem = scheduler.config_problem
+    policy = (views.NeedView(None, "policy", problem, "octopoid config check", None),) if problem else ()
+    return (*policy, *needs.of_breakers(scheduler.breakers))
 
 
 def _drawing(layout: Layout, found: views.StatusView) -> tuple[Sequence[render.Table], Sequence[str]]:
@@ -161,8 +161,12 @@ def _summary(found: views.StatusView) -> list[str]:
         lines.append("paused: everything; to go on: octopoid resume")
     lines += [f"paused: {task}; to go on: octopoid resume {task}" for task in one.paused_tasks]
     lines += [f"paused: agent {agent}; to go on: octopoid resume --agent {agent}" for agent in one.paused_agents]
-    lines += [f"breaker: {trip.name}: {trip.why}; tried again at {trip.until}" for trip in one.breakers]
+    lines += [f"breaker: {trip.name}: {trip.why}; {_tried(trip)}" for trip in one.breakers]
     return lines
+
+
+def _tried(trip: views.BreakerView) -> str:
+    return f"tried again at {trip.until}" if parse(trip.until) > speak.now() else "tried again now"
 
 
 def _next(found: views.StatusView) -> str:

@@ -82,10 +82,19 @@ def waits(layout: Layout, found: Found) -> views.Waits:
     candidates = [one for one in items if one.state is State.PROVISIONAL and one.ledger.open is None]
     fresh = {one.task.flow for one in items if one.task and not one.ledger.stage and not one.ledger.work}
     cast = {one.task.role for one in items if one.task and one.state is State.INCOMING}
-    if not any(one.ledger.candidate for one in candidates) and fresh <= {"default"} and cast <= {None, views.ROLE}:
+    plain = not any(one.ledger.candidate for one in candidates) and fresh <= {"default"} and cast <= {None, views.ROLE}
+    if plain and not _trips(layout):
         return views.Waits()
     judged: views.Waits = late("cli.judged").waits(layout, candidates, items)
     return judged
+
+
+def _trips(layout: Layout) -> bool:
+    """Is a breaker open? Unreadable ones are told elsewhere."""
+    try:
+        return bool(steer.breakers(layout))
+    except Invalid:
+        return False
 
 
 def opened(ledger: Ledger) -> tuple[Entry, ...]:

@@ -53,7 +53,7 @@ def _resume(
 ) -> None:
     """Go on after a pause: lift it for some tasks or an agent; without either lift every pause.
 
-    For an agent its breaker is closed as well: say it when what was wrong (quota, login, network) is mended.
+    For an agent its breakers are closed as well: say it when what was wrong (quota, login, network) is mended.
     """
     layout = common.layout()
     names = _names(layout, ids, agents)
@@ -103,7 +103,9 @@ def _close(layout: Layout, agents: list[str], names: list[str]) -> list[str]:
     for name in wanted:
         if name not in known:
             raise NotFound(f"there is no open breaker `{name}`", nearest(name, known) or "octopoid status shows them")
-    return [name for name in (*wanted, *(f"agent:{one}" for one in agents)) if steer.close_breaker(layout, name)]
+    theirs = [name for name, one in known.items() if any(agent in one.agents for agent in agents)]
+    closing = dict.fromkeys((*wanted, *theirs, *(f"agent:{one}" for one in agents)))
+    return [name for name in closing if steer.close_breaker(layout, name)]
 
 
 def _still_open(layout: Layout, everything: bool) -> None:
@@ -114,6 +116,8 @@ def _still_open(layout: Layout, everything: bool) -> None:
     try:
         for breaker in steer.breakers(layout).values():
             common.say(f"an open breaker: {breaker.name}: {common.one_line(breaker.why)}")
+            if breaker.fix:
+                common.say(f"  {common.one_line(breaker.fix)}")
             common.say(f"  when that is mended: octopoid resume --breaker {breaker.name}")
     except Invalid as error:
         common.say(error.message)

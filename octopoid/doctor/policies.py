@@ -86,8 +86,10 @@ def check_breakers(case: Case) -> Iterator[Finding]:
         return
     for one in found.values():
         when = f"tried again at {clock.iso(one.until)}" if one.until > case.now else "tried again at the next start"
-        message = f"{one.name} does not start since {clock.iso(one.since)}: {one.why}; {when}"
-        fix = f"when that is mended: octopoid resume --breaker {one.name}"
+        who = f"agent {', '.join(one.agents)}" if one.agents else one.name
+        message = f"{who} does not start since {clock.iso(one.since)} ({one.name}): {one.why}; {when}"
+        resume = f"octopoid resume --breaker {one.name}"
+        fix = f"{one.fix}; then: {resume}" if one.fix else f"when that is mended: {resume}"
         yield Finding("breaker-open", WARNING, message, fix, case.layout.breakers)
 
 
