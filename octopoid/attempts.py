@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +20,8 @@ from octopoid.model import Entry, Opening, Outcome, Problem
 SPAWNED = "spawned"
 
 _MAX_NUMBER = 99_999
+_SHORT = 72
+"""Bytes of the path of a folder for temporary files, so that programs can put sockets somewhere below it."""
 
 
 class Begun(NamedTuple):
@@ -72,7 +76,30 @@ def close(layout: Layout, task: str, number: int, outcome: Outcome) -> None:
     if path.exists():
         raise Conflict(f"{layout.short(path)} is written already")
     durable.write(path, jsontext.dump(outcome))
+    shutil.rmtree(_scratch(layout.entry(task, number)), ignore_errors=True)
     os.utime(layout.entries(task))  # the folder's time is that of its newest evidence: the day's costs are found by it
+
+
+def scratch(entry: Path) -> Path:
+    """Make the folder for temporary files of what runs in `entry`; it goes when the entry is closed.
+
+    In the entry where that leaves room for sockets, whose whole path is bounded (108 bytes, unix(7)); else in /tmp.
+    Raises Conflict when somebody else has that folder.
+    """
+    path = _scratch(entry)
+    path.mkdir(mode=0o700, exist_ok=True)
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise Conflict(f"{path} is not ours", "remove it, or ask who made it")
+    return path
+
+
+def _scratch(entry: Path) -> Path:
+    own = entry / "tmp"
+    if len(os.fsencode(own)) <= _SHORT:
+        return own
+    digest = hashlib.blake2b(os.fsencode(entry), digest_size=8).hexdigest()
+    return Path(f"/tmp/octopoid-{os.getuid()}-{digest}")  # noqa: S108 - its owner is looked at before it is used
 
 
 def mark_moved(layout: Layout, task: str, number: int, state: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from octopoid import documents, framing, prompts, standing
+from octopoid import attempts, documents, framing, prompts, standing
 from octopoid.adapters import ADAPTERS, Request
 from octopoid.errors import LostRace
 from octopoid.gates import has_checks, is_required
@@ -133,7 +133,8 @@ def agent_step(site: Site, agent: Agent, opening: Opening, entry: Path, worktree
     launch = adapter.launch(Request(agent, role, entry, prompt, site.layout.root, opening.session))
     limits = [one for one in (agent.timeout, role.timeout) if one]
     made = step("agent", list(launch.argv), str(worktree), min(limits, default=0.0))
-    env = dict(launch.env)
+    own = {} if "TMPDIR" in agent.env else {"TMPDIR": str(attempts.scratch(entry))}
+    env = {**own, **dict(launch.env)}
     return {**made, "stdin": launch.stdin or str(prompt), "silence": agent.silence, "env": env}
 
 
