@@ -55,8 +55,9 @@ def _whole(value: float | None) -> int | None:
 
 
 def _started(event: Mapping[str, Any]) -> Iterator[Event]:
-    goes_on = f", goes on from {event['resumes']}" if event.get("resumes") else ""
-    yield Event(STARTED, name="built-in agent", model=_text(event, "model"), session=f"{event.get('session')}{goes_on}")
+    yield Event(STARTED, name="built-in agent", model=_text(event, "model"), session=_text(event, "session"))
+    if event.get("resumes"):
+        yield Event(NOTE, f"goes on from {event['resumes']}")
 
 
 def _message(event: Mapping[str, Any]) -> Iterator[Event]:
@@ -104,14 +105,20 @@ def _retry(event: Mapping[str, Any]) -> Iterator[Event]:
     yield Event(RETRY, f"{what}, try {event.get('try')} of {event.get('of')}", wait=number(event.get("wait")) or 0.0)
 
 
+def _heard(event: Mapping[str, Any]) -> Iterator[Event]:
+    yield Event(NOTE, f"heard from a person: {event.get('text')}")
+
+
 def _summarised(event: Mapping[str, Any]) -> Iterator[Event]:
     yield Event(NOTE, f"the conversation had {event.get('tokens')} tokens and was summarised")
 
 
 def _ended(event: Mapping[str, Any]) -> Iterator[Event]:
-    bad = event.get("class") != "ok"
-    parts = [event.get("reason") if bad else "", event.get("detail")]
-    said = ": ".join(str(part) for part in parts if part)
+    """The detail of a good end is what was denied on the way."""
+    bad, detail = event.get("class") != "ok", str(event.get("detail") or "")
+    if detail and not bad:
+        yield Event(NOTE, detail, error=True)
+    said = ": ".join(part for part in (str(event.get("reason") or ""), detail) if part) if bad else ""
     turns, seconds = number(event.get("turns")), number(event.get("seconds"))
     yield Event(ENDED, said, error=bad, usage=total(event.get("total")), turns=_whole(turns), seconds=seconds)
 
@@ -132,6 +139,7 @@ _READERS: Mapping[str, Callable[[Mapping[str, Any]], Iterator[Event]]] = {
     "tool": _tool,
     "tool_result": _result,
     "retry": _retry,
+    "heard": _heard,
     "summarised": _summarised,
     "usage": _usage,
     "alive": _nothing,

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from octopoid import hearing
 from octopoid.adapters.events import (
     DENIED,
     ENDED,
@@ -26,6 +27,8 @@ _TELLING = ("command", "file_path", "notebook_path", "pattern", "url", "query", 
 """Which of a tool's arguments says best what it is asked, best first."""
 
 _TAGS = re.compile(r"</?tool_use_error>")
+_ECHO = "Stop hook feedback:\n" + hearing.FIRST
+"""What a person said as it was about to end: our own line told it already."""
 
 
 def hear(line: bytes) -> tuple[Event, ...] | None:
@@ -33,7 +36,7 @@ def hear(line: bytes) -> tuple[Event, ...] | None:
     if not line.startswith(b"{"):
         return None
     try:
-        event = json.loads(line)
+        event = json.loads(line.decode("utf-8", "surrogatepass"))  # json would guess the encoding first
     except (ValueError, RecursionError):
         return None
     reader = _READERS.get(str(event.get("type")))
@@ -52,6 +55,13 @@ def usage(result: Mapping[str, Any]) -> Usage:
     return Usage(read, written, number(result, "total_cost_usd"), cached)
 
 
+def model(result: Mapping[str, Any]) -> str:
+    """The model that cost most of a run: small ones help it along. "" where none answered."""
+    models = result.get("modelUsage")
+    each = {name: one for name, one in models.items() if isinstance(one, dict)} if isinstance(models, dict) else {}
+    return max(each, key=lambda name: (number(each[name], "costUSD") or 0.0, name), default="")
+
+
 def number(fields: Mapping[str, Any], key: str) -> float | None:
     """None for what is no number, or negative: an unknown cost is never shown as zero."""
     value = fields.get(key)
@@ -67,28 +77,31 @@ def _system(event: Mapping[str, Any]) -> Iterator[Event]:
         what = event.get("error_status") or "no answer"
         tries = f"{what}, try {event.get('attempt')} of {event.get('max_retries')}"
         yield Event(RETRY, tries, wait=(number(event, "retry_delay_ms") or 0.0) / 1000)
+    elif subtype == hearing.LINE:
+        yield Event(NOTE, f"heard from a person: {_text(event, 'text')}")
 
 
 def _message(event: Mapping[str, Any]) -> Iterator[Event]:
     message = event.get("message")
-    if not isinstance(message, Mapping):
+    if not isinstance(message, dict):  # not Mapping: there are thousands of these, and an ABC is slow to ask
         return
     content = message.get("content")
     blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
     inside = bool(event.get("parent_tool_use_id"))  # what a helper of its own does
     for block in blocks if isinstance(blocks, list) else ():
-        if isinstance(block, Mapping):
-            yield from (one._replace(inside=inside) for one in _block(block))
-    if isinstance(message.get("usage"), Mapping):
-        # every block of an answer is a line of its own, with what the whole answer used so far
+        if isinstance(block, dict):
+            yield from (one._replace(inside=True) for one in _block(block)) if inside else _block(block)
+    if isinstance(message.get("usage"), dict):
+        # Every block of an answer is a line of its own, with what was known when the answer began: of the tokens that
+        # the model writes it says 1 (2.1.197), and how many they were only the result tells.
         counts = _counts(message["usage"])
-        used = Usage(counts[0], counts[1], cached_tokens=counts[2])
+        used = Usage(counts[0], None, cached_tokens=counts[2])
         yield Event(USAGE, usage=used, answer=_text(message, "id"), model=_text(message, "model"), inside=inside)
 
 
 def _block(block: Mapping[str, Any]) -> Iterator[Event]:
     kind = block.get("type")
-    if kind == "text":
+    if kind == "text" and not _text(block, "text").startswith(_ECHO):
         yield Event(MESSAGE, _text(block, "text"))
     elif kind == "thinking":
         yield Event(THINKING, _text(block, "thinking"))
@@ -99,7 +112,7 @@ def _block(block: Mapping[str, Any]) -> Iterator[Event]:
 
 
 def _asked(given: object) -> str:
-    if isinstance(given, Mapping):
+    if isinstance(given, dict):
         best = next((given[key] for key in _TELLING if given.get(key)), None)
         given = best if isinstance(best, str) else json.dumps(given, ensure_ascii=False)
     return str(given)
@@ -140,7 +153,7 @@ def _each(value: object) -> Iterator[Mapping[str, Any]]:
 def _limit(event: Mapping[str, Any]) -> Iterator[Event]:
     info = event.get("rate_limit_info")
     if isinstance(info, Mapping) and info.get("status") != "allowed":
-        yield Event(NOTE, f"rate limit: {info.get('status')}")
+        yield Event(NOTE, f"rate limit: {info.get('status')}", error=info.get("status") == "rejected")
 
 
 def _counts(used: object) -> tuple[int | None, int | None, int | None]:

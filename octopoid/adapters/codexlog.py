@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -13,6 +14,7 @@ from octopoid.model import Usage
 _SHELLS = ("-c", "-lc")
 WAITING = "Reconnecting..."
 """How it begins to say that it tries again to reach the model."""
+_TRIED = re.compile(re.escape(WAITING) + r" (\d+)/(\d+)(?: \((.*)\))?\s*\Z", re.DOTALL)
 
 
 def hear(line: bytes) -> tuple[Event, ...] | None:
@@ -51,7 +53,11 @@ def _nothing(_event: Mapping[str, Any]) -> Iterator[Event]:
 def _error(event: Mapping[str, Any]) -> Iterator[Event]:
     """A try that failed; the last one is told again by the end of the turn."""
     said = str(event.get("message") or "")
-    yield Event(RETRY, said) if said.startswith(WAITING) else Event(NOTE, said)
+    if not said.startswith(WAITING):
+        yield Event(NOTE, said, error=True)
+        return
+    tried = _TRIED.match(said)
+    yield Event(RETRY, f"try {tried[1]} of {tried[2]}: {tried[3] or 'no answer'}" if tried else said)
 
 
 def _ended(event: Mapping[str, Any]) -> Iterator[Event]:

@@ -69,8 +69,9 @@ def _rows(table: Table, console: Console) -> list[Text]:
         drawn.append(Text((indent + (" " * GAP).join(cells)).rstrip(), style="dim"))
     for row in rows:
         drawn += _row({at: row[at] for at in shown}, widths, table.columns, indent, console)
-        notes = [row[at] for at, column in enumerate(table.columns) if column.note and row[at]]
-        drawn += [Text(f"{indent}  {note}", style="dim") for note in notes]
+        for note, column in zip(row, table.columns, strict=True):
+            if column.note and note:
+                drawn.append(Text(f"{indent}  {note}", style=column.style if column.loud else "dim"))
     return drawn
 
 

@@ -1,4 +1,6 @@
-"""`octopoid init`: the `.octopoid` folder of a repository. Writes there only, commits nothing, overwrites nothing."""
+"""`octopoid init`: the `.octopoid` folder of a repository. Commits nothing, overwrites nothing, and writes there only,
+but for a note for agents in AGENTS.md where a person wants it.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from octopoid import config, detect, git, gitfiles, setup
+from octopoid import agentnote, config, detect, git, gitfiles, setup
 from octopoid.adapters import ADAPTERS
 from octopoid.cli import common
 from octopoid.errors import GitError, Invalid, NotFound, UsageError
@@ -21,6 +23,11 @@ cli = typer.Typer()
 
 _NONE = "none"
 _COMMAND = "./scripts/agent.sh"
+_NOTED = {
+    agentnote.Done.ADDED: "added a note for agents, between markers",
+    agentnote.Done.REPLACED: "brought the note for agents up to date",
+    agentnote.Done.SAME: "its note for agents is up to date",
+}
 
 
 class _Choice(NamedTuple):
@@ -33,7 +40,12 @@ class _Choice(NamedTuple):
 
 
 @cli.command(
-    epilog=common.examples("octopoid init", "octopoid init -y --base develop", "octopoid init --adapter command")
+    epilog=common.examples(
+        "octopoid init",
+        "octopoid init -y --base develop",
+        "octopoid init --adapter command",
+        "octopoid init -y --agents-md",
+    )
 )
 def init(
     context: typer.Context,
@@ -44,21 +56,29 @@ def init(
     adapter: Annotated[
         str, typer.Option("--adapter", metavar="NAME", help=f"The agent program: {', '.join(ADAPTERS)}.")
     ] = "",
+    agents_md: Annotated[
+        bool, typer.Option("--agents-md", help="Write a note for agents into AGENTS.md, or bring it up to date.")
+    ] = False,
 ) -> None:
     """Make .octopoid/ in this repository: a policy to review, and an empty queue.
 
     Detects the base branch, agent programs on PATH and the command that tests the project. Writes only below
     .octopoid/, commits nothing, and never changes a file that is there: run it again to restore what is missing.
+    With --agents-md, or your yes, AGENTS.md also gets a note, between markers.
     """
     layout = setup.repository(_start(context))
     _check_options(layout, base, adapter)
     is_new = not layout.agents_yaml.exists()
     complete = setup.is_complete(layout)
-    if complete:
+    ask = common.interactive() and not yes
+    if complete and not agents_md:
         common.out(f"nothing to do: {layout.home} is complete")
-    else:
-        choice = _choose(layout, base, adapter, ask=common.interactive() and not yes) if is_new else None
+    elif not complete:
+        choice = _choose(layout, base, adapter, ask) if is_new else None
+        agents_md = agents_md or (ask and is_new and _wants_note(layout))
         _make(layout, choice)
+    if agents_md:
+        _write_note(layout)
     if not is_new:
         _about_kept(layout, base, adapter)
     _warn(layout)
@@ -131,6 +151,20 @@ def _checks(layout: Layout, ask: bool) -> tuple[detect.Found, ...]:
         elif said != _NONE:
             kept.append(detect.Found(one.name, said, "", ""))
     return tuple(kept)
+
+
+def _wants_note(layout: Layout) -> bool:
+    """A file of the project's own is nobody's to write but with a yes; one that has the note keeps it as it is."""
+    if agentnote.is_there(layout.root):
+        return False
+    return typer.confirm(f"Write a note for agents into {agentnote.NAME}", default=False, err=True)
+
+
+def _write_note(layout: Layout) -> None:
+    path, done = agentnote.write(layout.root)
+    common.out(f"{layout.short(path)}: {_NOTED[done]}")
+    if done is not agentnote.Done.SAME:
+        common.say(f"it is not committed: look at it with git diff {shlex.quote(layout.short(path))}")
 
 
 def _make(layout: Layout, choice: _Choice | None) -> None:

@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-import codecs
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from octopoid import clock, lifecycle, locks
 from octopoid.adapters import ADAPTERS
-from octopoid.adapters.events import Hear, told
-from octopoid.cli import common, reading
-from octopoid.errors import NotFound
+from octopoid.cli import common, logview, reading
+from octopoid.errors import NotFound, UsageError
 from octopoid.layout import Layout
-from octopoid.model import Entry
+from octopoid.model import Entry, Outcome
 
 cli = typer.Typer()
 
 _CHUNK = 64 * 1024
 _POLL = 0.1
-_LONGEST_LINE = 64 * 1024
-"""Characters that are held back at most until a line is complete."""
-_LONGEST_RECORD = 8 * 1024 * 1024
-"""Bytes that are held back at most until a record of a program is complete."""
 
 
 @cli.command(
-    epilog=common.examples("octopoid log add-dark-mode", "octopoid log -f add-d", "octopoid log add-d --attempt 2")
+    epilog=common.examples(
+        "octopoid log add-dark-mode",
+        "octopoid log -f add-d",
+        "octopoid log add-d --attempt 2 --raw",
+        "octopoid log -f add-d --json",
+    )
 )
 def log(
     word: common.Id,
@@ -40,28 +39,62 @@ def log(
         typer.Option("--attempt", "-n", min=1, help="This entry (octopoid show lists them), not the newest."),
     ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Every byte as its program printed it.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="A JSON object for each thing that happened (octopoid schema log).")
+    ] = False,
 ) -> None:
-    """Print what an attempt or a gate's run printed: the newest one, unless you say which.
+    """Print what an attempt or a gate's run did: the newest one, unless you say which.
 
-    What an agent program prints for programs is shown as text, the same for every one of them. On a terminal escapes
-    and control characters are taken out.
+    What agent programs print for programs is shown as text, the same for all of them: > a tool is called, ! something
+    failed or was denied, ~ a thought, * a note, = what it used. On a terminal escapes are taken out.
     """
+    if raw and as_json:
+        raise UsageError("--raw and --json exclude each other")
     layout = common.layout()
     task = lifecycle.resolve(layout, word)
     entry = _entry(layout, task, number) if number else _newest(layout, task, follow)
     folder = layout.entry(task, entry.number)
     common.say(f"{layout.short(folder / 'output.log')}: {_about(entry)}{_others(layout, task, entry)}")
-    write = _raw if raw or not common.terminal() else _clean()
-    adapter = ADAPTERS.get(entry.opening.adapter)
-    if adapter and not raw:
-        write = _told(adapter.hear, write)
+    if as_json:
+        logview.emit(_head(task, entry))
+    write = _writer(entry, str(layout.home / "worktrees" / task), raw, as_json)
     for data in _follow(folder) if follow else _read(folder / "output.log"):
         write(data)
     write(b"")
     if follow:
         entry = _entry(layout, task, entry.number)
         common.say(_about(entry))
+    if as_json and entry.outcome:
+        logview.emit(_end(entry.outcome))
     common.next_step(f"octopoid log -f {task}" if entry.outcome is None else f"octopoid show {task}")
+
+
+def _writer(entry: Entry, home: str, raw: bool, as_json: bool) -> logview.Write:
+    adapter = ADAPTERS.get(entry.opening.adapter)
+    hear = adapter.hear if adapter else _silent
+    if as_json:
+        return logview.as_json(hear)
+    if raw or not (adapter or common.terminal()):
+        return logview.raw
+    return logview.as_text(hear, home) if adapter else logview.plain()
+
+
+def _silent(_line: bytes) -> None:
+    """Of checks and the like every line is text."""
+
+
+def _head(task: str, entry: Entry) -> dict[str, Any]:
+    """What the lines of `--json` are about: the first of them."""
+    one = entry.opening
+    who = {"role": one.role, "agent": one.agent, "adapter": one.adapter, "gate": one.gate, "attempt": one.attempt}
+    facts = {"task": task, "entry": entry.number, "started": clock.iso(one.at), **who}
+    return {"schema_version": common.SCHEMA_VERSION, "kind": "log", **{key: one for key, one in facts.items() if one}}
+
+
+def _end(outcome: Outcome) -> dict[str, Any]:
+    """How the entry ended: the last line of `--json`, once that is known."""
+    words = {"class": outcome.class_, "reason": outcome.reason, "verdict": outcome.verdict, "text": outcome.detail}
+    return {"kind": "outcome", **{key: word for key, word in words.items() if word}}
 
 
 def _newest(layout: Layout, task: str, follow: bool) -> Entry:
@@ -133,44 +166,3 @@ def _follow(folder: Path) -> Iterator[bytes]:
                 return
             else:
                 time.sleep(_POLL)
-
-
-def _raw(data: bytes) -> None:
-    sys.stdout.buffer.write(data)
-
-
-def _told(hear: Hear, onward: Callable[[bytes], None]) -> Callable[[bytes], None]:
-    """A writer that hands whole lines on as people read them; b"" hands on what is left."""
-    held = b""
-
-    def write(data: bytes) -> None:
-        nonlocal held
-        *lines, held = (held + data).split(b"\n")
-        if held and (not data or len(held) > _LONGEST_RECORD):
-            lines, held = [*lines, held], b""
-        for line in lines:
-            events = hear(line)
-            if events is None:
-                onward(line + b"\n")
-                continue
-            for text in filter(None, map(told, events)):
-                onward(text.encode("utf-8", "replace") + b"\n")
-        if not data:
-            onward(b"")
-
-    return write
-
-
-def _clean() -> Callable[[bytes], None]:
-    """A writer for terminals: whole lines, so that no escape sequence is cut in two; b"" writes what is left."""
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    held = ""
-
-    def write(data: bytes) -> None:
-        nonlocal held
-        held += decoder.decode(data, final=not data)
-        end = len(held) if not data or len(held) > _LONGEST_LINE else held.rfind("\n") + 1
-        text, held = held[:end], held[end:]
-        sys.stdout.write(common.clean_text(text.replace("\r\n", "\n").replace("\r", "\n")))
-
-    return write

@@ -5,12 +5,13 @@ Apart from the command, because it answers without typer where there are no opti
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from octopoid import needs, steer, views
+from octopoid import needs, runview, steer, views
 from octopoid.cli import reading, render, speak
 from octopoid.clock import parse
 from octopoid.layout import Layout
+from octopoid.model import Item
 
 _ID = render.Column("task", "cyan", shrinks=True)
 _DETAIL = render.Column("detail", wraps=True)
@@ -42,12 +43,7 @@ def gather(layout: Layout, now: float, base: str = "") -> views.StatusView:
     pauses = steer.pauses(layout)
     looked = found.look
     opened = [one for one in looked.items if one.ledger.open]
-    runs = [
-        views.running(one, entry, reading.signs(layout, one.id, entry), now)
-        for one in looked.items
-        for entry in reading.opened(one.ledger)
-    ]
-    running = tuple(sorted((one for one in runs if one), key=lambda one: one.started))
+    running = tuple(sorted(runs(layout, looked.items, now), key=lambda one: one.started))
     working = {one.task for one in running}
     scheduler = reading.scheduler(layout, reading.policy_problem(layout))
     asked_for = (*needs_of_policy(scheduler), *needs.needs(looked, waits, working))
@@ -73,6 +69,16 @@ def gather(layout: Layout, now: float, base: str = "") -> views.StatusView:
     )
 
 
+def runs(layout: Layout, items: Iterable[Item], now: float) -> Iterator[runview.RunView]:
+    """The programs at work for these tasks."""
+    for one in items:
+        for entry in reading.opened(one.ledger):
+            signs = reading.signs(layout, one.id, entry)
+            run = runview.running(one, entry, signs, now, reading.progress(layout, one.id, entry, signs.alive))
+            if run:
+                yield run
+
+
 def needs_of_policy(scheduler: views.SchedulerView) -> tuple[views.NeedView, ...]:
     """A policy that cannot be used, an agent that cannot start: a person must mend it."""
     problem = scheduler.config_problem
@@ -93,23 +99,40 @@ def _needs(layout: Layout, found: views.StatusView) -> render.Table:
 
 
 def _running(found: views.StatusView) -> render.Table:
-    columns = (_ID, render.Column("agent"), _DETAIL, render.Column("usd", "dim"))
-    rows = tuple((one.task, _who(one), _progress(one), render.usd(one.usd)) for one in found.running)
+    notes = (render.Column("retrying", "bold yellow", note=True, loud=True), render.Column("doing", note=True))
+    columns = (_ID, render.Column("agent"), _DETAIL, *notes)
+    rows = tuple((one.task, who(one), progress(one), silence(one), one.doing) for one in found.running)
     return render.Table("running", columns, rows, "bold green")
 
 
-def _who(one: views.RunView) -> str:
+def who(one: runview.RunView) -> str:
     """The agent, and what it works as where its name does not say that."""
     agent = one.agent or one.gate or one.role or "-"
     return agent if one.role in (None, agent) or one.role == "implementer" else f"{agent} ({one.role})"
 
 
-def _progress(one: views.RunView) -> str:
+def progress(one: runview.RunView) -> str:
+    """How long it runs, when it was heard of last, and what it used."""
     parts = [f"attempt {one.attempt}"] if one.attempt else []
     parts.append(f"for {render.span(one.elapsed_s)}")
     if one.silent_s is not None:
         parts.append(f"last output {render.span(one.silent_s)} ago")
-    return ", ".join(parts)
+    return ", ".join((*parts, *_spent(one)))
+
+
+def _spent(one: runview.RunView) -> Iterator[str]:
+    """What it used so far, as far as that is known."""
+    if one.turns is not None:
+        yield f"{one.turns} turn{'' if one.turns == 1 else 's'}"
+    counts = ((one.input_tokens, "tokens in"), (one.output_tokens, "out"))
+    yield from (f"{render.short(count)} {what}" for count, what in counts if count is not None)
+    if one.usd is not None:
+        yield f"{'more than ' if one.least else ''}{render.usd(one.usd)}"
+
+
+def silence(one: runview.RunView) -> str:
+    """Loud: nobody shall wait for a model that does not answer without knowing it."""
+    return f"! the model does not answer ({one.retrying})" if one.retrying else ""
 
 
 def _waiting(found: views.StatusView) -> render.Table:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from octopoid import attempts, gitfiles, locks, look, sections, steer, store, taskfile, views
+from octopoid import attempts, gitfiles, locks, look, runview, sections, steer, store, taskfile, views
 from octopoid.cli.app import late
 from octopoid.errors import Invalid, NotFound
 from octopoid.layout import Layout
@@ -102,16 +102,27 @@ def opened(ledger: Ledger) -> tuple[Entry, ...]:
     return (*((ledger.open,) if ledger.open else ()), *ledger.reviews)
 
 
-def signs(layout: Layout, task: str, entry: Entry) -> views.Signs:
+def signs(layout: Layout, task: str, entry: Entry) -> runview.Signs:
     """What the disk says about an open entry of a task."""
     folder = layout.entry(task, entry.number)
     record = read_json(folder / "pid")
     pid = record.get("agent_pid") or record.get("runner_pid")
-    return views.Signs(
+    return runview.Signs(
         alive=locks.is_held(folder / "lock"),
         pid=pid if isinstance(pid, int) else None,
         output_at=_mtime(folder / "output.log"),
     )
+
+
+def progress(layout: Layout, task: str, entry: Entry, alive: bool) -> runview.Progress:
+    """How far the program at work in this entry came; its log is looked at only if it is `alive`."""
+    if not alive:
+        return runview.Progress()
+    log = layout.entry(task, entry.number) / "output.log"
+    found: runview.Progress = late("progress").progress(
+        log, entry.opening.adapter, home=str(layout.home / "worktrees" / task)
+    )
+    return found
 
 
 def ended(layout: Layout, found: Found) -> frozenset[str]:

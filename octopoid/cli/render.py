@@ -14,7 +14,7 @@ GAP = 2
 
 class Column(NamedTuple):
     """`style` is rich's. On a terminal that is too narrow a column that `shrinks` is cut, one that `wraps` goes on in
-    the next line (only the last can); a `note` stands below its row.
+    the next line (only the last can); a `note` stands below its row, dim if it is not `loud`.
     """
 
     name: str
@@ -22,6 +22,7 @@ class Column(NamedTuple):
     shrinks: bool = False
     wraps: bool = False
     note: bool = False
+    loud: bool = False
 
 
 class Table(NamedTuple):
@@ -60,9 +61,17 @@ def span(seconds: float) -> str:
     return f"{whole // 86400}d{whole % 86400 // 3600:02}h"
 
 
-def usd(amount: float | None) -> str:
-    """Money; nothing where it is unknown, which is never shown as zero."""
-    return "" if amount is None else f"${amount:.2f}"
+def short(count: int) -> str:
+    """A number as people read it in passing: `950`, `48.2k`, `310k`, `1.2M`."""
+    for unit, name in ((1_000_000, "M"), (1000, "k")):
+        if count >= unit:
+            return f"{count / unit:.1f}{name}" if count < 100 * unit else f"{count // unit}{name}"
+    return str(count)
+
+
+def usd(amount: float | None, estimated: bool = False) -> str:
+    """Money; nothing where it is unknown, which is never shown as zero. `~`: it comes from a table of prices."""
+    return "" if amount is None else f"{'~' if estimated else ''}${amount:.2f}"
 
 
 def _piped(tables: Sequence[Table], lines: Sequence[str]) -> Iterable[str]:

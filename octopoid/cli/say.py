@@ -1,4 +1,4 @@
-"""`octopoid say`: a person's word for the next attempt."""
+"""`octopoid say`: a person's word for who is at work on a task, and for its next attempt."""
 
 from __future__ import annotations
 
@@ -28,17 +28,23 @@ def say(
     word: common.Id,
     message: Annotated[str, typer.Option("-m", "--message", metavar="TEXT", help="What to say; `-`: stdin.")] = "",
 ) -> None:
-    """Tell a task's next attempt something. What runs now goes on, and nothing moves.
+    """Tell the agent at work on a task something, and its next attempt. What runs now goes on, and nothing moves.
 
-    Your word stands in the prompt of the next attempt and in `octopoid thread`.
+    Some programs hear it while they work, after their next tool call. Your word stands in the prompt of the next
+    attempt and in `octopoid thread` in any case.
     """
     layout = common.layout()
     stopping.refuse_agents(layout)
     task = lifecycle.resolve(layout, word)
-    running = thread.say(layout, task, _text(task, message), common.now())
+    said = thread.say(layout, task, _text(task, message), common.now())
     common.say(f"said to {task}")
-    if running:
-        common.say("an agent is at work on it now: its next attempt reads this")
+    for role in said.hear:
+        common.say(f"{role}: the agent reads it after its next tool call")
+    for role in said.deaf:
+        common.say(f"{role}: its program cannot be told while it works: the next attempt reads it")
+    if said.hear:
+        common.next_step(f"octopoid log -f {task}")
+    elif said.deaf:
         common.next_step(f"octopoid stop {task} ends this attempt; octopoid retry {task} begins the next one at once")
     else:
         common.next_step(_next(layout, task))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import typer
 
 from octopoid import details, lifecycle, steer, views
-from octopoid.cli import common, reading, render
+from octopoid.cli import common, overview, reading, render
 from octopoid.layout import Layout
 from octopoid.model import Item
 from octopoid.states import ACTIVE, SATISFYING, State
@@ -35,7 +35,7 @@ def show(word: common.Id, as_json: common.Json = False) -> None:
         facts = {"task": view, "body": body, "documents": documents, "entries": entries, "verdicts": verdicts}
         common.emit("show", **views.plain(facts))
         return
-    _print(layout, item, view, body, found.look.ids)
+    _print(layout, item, view, body, entries, found.look.ids)
     for one in found.look.problems if item.problem else ():
         if one.path == item.path:
             common.out(f"{views.place(one)}{f'; {one.hint}' if one.hint else ''}")
@@ -44,9 +44,16 @@ def show(word: common.Id, as_json: common.Json = False) -> None:
     common.next_step(_next(item, view))
 
 
-def _print(layout: Layout, item: Item, view: views.TaskView, body: str, ids: Mapping[str, State]) -> None:
+def _print(
+    layout: Layout,
+    item: Item,
+    view: views.TaskView,
+    body: str,
+    entries: tuple[details.EntryView, ...],
+    ids: Mapping[str, State],
+) -> None:
     common.out(common.clean_text(view.title))
-    for name, value in _facts(layout, item, view):
+    for name, value in _facts(layout, item, view, entries):
         if value:
             common.out(f"  {name:<12}  {common.one_line(value)}")
     for child in view.children:
@@ -62,10 +69,15 @@ def _print(layout: Layout, item: Item, view: views.TaskView, body: str, ids: Map
     common.out()
 
 
-def _facts(layout: Layout, item: Item, view: views.TaskView) -> Iterable[tuple[str, str]]:
+def _facts(
+    layout: Layout, item: Item, view: views.TaskView, entries: tuple[details.EntryView, ...]
+) -> Iterable[tuple[str, str]]:
     state = f"{view.state}, {view.reason}: {view.detail}" if view.reason else view.state
     yield "id", view.id
     yield "state", f"{state}, ready" if view.ready and not view.reason else state
+    for run in overview.runs(layout, (item,), common.now()):
+        yield "running", f"{overview.who(run)}: {overview.progress(run)}"
+        yield "doing", overview.silence(run) or run.doing
     yield "file", layout.short(item.path)
     yield "priority", view.priority or ""
     yield "role", view.role or ""
@@ -81,7 +93,7 @@ def _facts(layout: Layout, item: Item, view: views.TaskView) -> Iterable[tuple[s
     yield "rounds", f"{view.rounds} (refusals by gates)" if view.rounds else ""
     yield "candidate", view.candidate or ""
     yield "landed", view.landed_commit or ""
-    yield "cost", render.usd(view.usd)
+    yield "cost", render.usd(view.usd, any(one.priced for one in entries))
     yield "created", view.created
     yield "updated", view.updated
 
@@ -97,15 +109,25 @@ def _documents(layout: Layout, item: Item) -> render.Table:
 
 
 def _entries(entries: tuple[details.EntryView, ...]) -> render.Table:
+    paid = any(one.usd for one in entries)
     columns = (
         render.Column("entry"),
         render.Column("kind"),
         render.Column("who", "cyan"),
         render.Column("started", "dim"),
+        *((render.Column("cost"),) if paid else ()),
         render.Column("how it ended", wraps=True),
     )
-    rows = tuple((f"{one.number:03d}", _kind(one), _who(one), _when(one), _end(one)) for one in entries)
+    rows = tuple(
+        (f"{one.number:03d}", _kind(one), _who(one), _when(one), *((_cost(one),) if paid else ()), _end(one))
+        for one in entries
+    )
     return render.Table("entries", columns, rows)
+
+
+def _cost(one: details.EntryView) -> str:
+    """Of an agent that is done; `-` where nobody knows."""
+    return (render.usd(one.usd, bool(one.priced)) or "-") if one.agent and one.ended else ""
 
 
 def _when(one: details.EntryView) -> str:
