@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from octopoid import attempts, documents, framing, prompts, standing
 from octopoid.adapters import ADAPTERS, Request
 from octopoid.errors import LostRace
+from octopoid.fold import session_key
 from octopoid.gates import has_checks, is_required
 from octopoid.judging import PRE_CHECK
 from octopoid.layout import Layout
@@ -84,6 +85,7 @@ def write_prompt(site: Site, item: Item, opening: Opening, entry: Path) -> Path:
             flows=framing.usable(config),
             children=item.ledger.children,
             advisory=bool(opening.gate) and not is_required(opening.gate, item, flow),
+            interrupted=bool(opening.session) and session_key(opening.agent, opening.role) in item.ledger.cuts,
         ),
     )
     path = entry / "prompt.md"
@@ -129,8 +131,10 @@ def agent_step(site: Site, agent: Agent, opening: Opening, entry: Path, worktree
     """The agent's own program. Only a role that produces commits may write; the shorter time limit counts."""
     adapter, role = ADAPTERS[agent.adapter], site.config.roles[opening.role]
     (entry / "artifacts").mkdir(exist_ok=True)
-    role = role._replace(writes=opening.produces == "commits" and role.writes, produces=opening.produces)
-    launch = adapter.launch(Request(agent, role, entry, prompt, site.layout.root, opening.session))
+    writes = opening.produces == "commits" and role.writes
+    role = role._replace(writes=writes, produces=opening.produces, artifact=opening.artifact or role.artifact)
+    request = Request(agent, role, entry, prompt, site.layout.root, opening.session, site.config.prices)
+    launch = adapter.launch(request)
     limits = [one for one in (agent.timeout, role.timeout) if one]
     made = step("agent", list(launch.argv), str(worktree), min(limits, default=0.0))
     own = {} if "TMPDIR" in agent.env else {"TMPDIR": str(attempts.scratch(entry))}

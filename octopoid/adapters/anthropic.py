@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from octopoid import prices
 from octopoid.adapters import anthropiclog
 from octopoid.adapters.base import (
     DETAIL,
@@ -25,7 +26,7 @@ from octopoid.adapters.base import (
     cut_short,
     output,
 )
-from octopoid.adapters.events import Event
+from octopoid.adapters.events import STARTED, Event
 from octopoid.model import Result
 from octopoid.results import bounded
 from octopoid.settings import Agent
@@ -41,6 +42,7 @@ _BOOT = f"import sys; sys.path.insert(0, {_HOME!r}); from octopoid.builtin.agent
 
 _WINDOW = 1 << 20
 """Bytes at the end of what it printed in which its last lines are looked for; one line of it has a few KiB at most."""
+_HEAD = 8 << 10
 _WANTED = re.compile(rb'"type":"(?:usage|ended)"')
 _CLASSES = ("ok", "task", "environment", "ours")
 
@@ -48,7 +50,8 @@ _CLASSES = ("ok", "task", "environment", "ours")
 class Job(NamedTuple):
     """What the program is asked for, in its one argument. No secrets, and nothing of the task.
 
-    `entry`: the attempt's folder. `session`: the name of the attempt's folder to go on from, "" = begin anew.
+    `entry`: the attempt's folder. `session`: the name of the attempt's folder to go on from, "" = begin anew. `price`:
+    what the user says that the model costs, as in `prices.Price`.
     """
 
     entry: str
@@ -63,6 +66,7 @@ class Job(NamedTuple):
     context: int = 150_000
     retries: int = 3
     session: str = ""
+    price: tuple[float, float, float, float] | None = None
 
 
 def dump(job: Job) -> str:
@@ -73,7 +77,8 @@ def dump(job: Job) -> str:
 def load(argument: str) -> Job:
     """What `dump` made. Raises ValueError and TypeError for anything else."""
     fields = json.loads(argument)
-    return Job(**{**fields, "tools": tuple(fields["tools"])})
+    price = fields.get("price")
+    return Job(**{**fields, "tools": tuple(fields["tools"]), "price": tuple(price) if price else None})
 
 
 class Anthropic:
@@ -85,6 +90,7 @@ class Anthropic:
         ignores=("command", "script", "args"),
         keys=KEYS,
         billed=True,
+        hears=True,
     )
 
     def program(self, agent: Agent) -> str:
@@ -94,12 +100,14 @@ class Anthropic:
     def launch(self, request: Request) -> Launch:
         """Permissions come from the role. `session` is an earlier attempt of the same task, by its folder's name."""
         agent, role = request.agent, request.role
+        model = agent.model or role.model
+        price = request.prices.get(model) or request.prices.get(prices.model(model))
         job = Job(
             entry=str(request.entry),
             produces=role.produces,
             writes=role.writes,
             tools=role.tools,
-            model=agent.model or role.model,
+            model=model,
             base_url=agent.base_url,
             max_turns=agent.max_turns or role.max_turns,
             max_tokens=agent.max_tokens,
@@ -107,14 +115,21 @@ class Anthropic:
             context=agent.context,
             retries=agent.retries,
             session=request.session,
+            price=price[:4] if price else None,
         )
         return Launch((sys.executable, "-I", "-c", _BOOT, dump(job)), str(request.prompt))
 
     def read(self, agent: Agent, evidence: Evidence) -> Reading:
         """What its last line says, unless we ended it: then nothing counts but what it had used by then."""
         used, ended = _last(evidence)
+        turns = anthropiclog.number(ended.get("turns", used.get("turn")))
         reading = cut_short(self.program(agent), agent, evidence) or _ended(ended, evidence) or by_status(evidence)
-        return blamed(reading._replace(usage=anthropiclog.total(used.get("total"))), self.facts, agent)
+        told = reading._replace(
+            usage=anthropiclog.total(ended.get("total", used.get("total"))),
+            model=_model(evidence),
+            turns=None if turns is None else int(turns),
+        )
+        return blamed(told, self.facts, agent)
 
     def hear(self, line: bytes) -> tuple[Event, ...] | None:
         """One line of its stream."""
@@ -126,6 +141,13 @@ class Anthropic:
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
+
+
+def _model(evidence: Evidence) -> str:
+    """What its first line names."""
+    head = output(evidence._replace(log_end=min(evidence.log_end, evidence.log_start + _HEAD)), _HEAD)
+    events = (event for line in head.splitlines() for event in anthropiclog.hear(line) or ())
+    return next((event.model for event in events if event.kind == STARTED), "")
 
 
 def _last(evidence: Evidence) -> tuple[dict[str, Any], dict[str, Any]]:

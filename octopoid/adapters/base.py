@@ -7,6 +7,7 @@ An adapter touches nothing: `launch` says what to start and `read` looks at a fi
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ from octopoid.adapters.events import Event
 from octopoid.model import Result, Usage
 from octopoid.prices import Price
 from octopoid.results import bounded
-from octopoid.settings import Agent, Role
+from octopoid.settings import DISK, Agent, Role
 
 NOT_STARTED = (126, 127)
 """What `sh` and `env` answer for a program that is not executable, or not there."""
@@ -127,6 +128,8 @@ class Adapter(Protocol):
 
 
 CONFIGURATION, MISSING, NO_LOGIN = "configuration", "missing", "not logged in"
+LOST = "session lost"
+"""Why a run ended that was to go on in a session which is gone: our fault, not the task's, and the next begins anew."""
 OF_MODELS = ("base_url", "max_tokens", "max_usd", "context", "retries")
 """Keys of agents.yaml that most programs have no use for."""
 _OWN = (CONFIGURATION, MISSING, "broken script")
@@ -175,6 +178,22 @@ _FIXES = {
     "rate limit": "wait, or give agent {agent} another credential",
     "no answer": "look at the network, and at whether the provider is up",
 }
+
+
+NONSENSE = (ArithmeticError, LookupError, RecursionError, TypeError, ValueError)
+"""What reading raises of records that no program writes (a number of thousands of digits). An agent can write there."""
+
+
+def hear(adapter: Adapter, line: bytes) -> tuple[Event, ...] | None:
+    """What a line says, as `Adapter.hear`; () where it is nonsense."""
+    try:
+        return adapter.hear(line)
+    except NONSENSE:
+        return ()
+
+
+_NO_ROOM, _LITTLE_ROOM = 32 << 20, 1 << 30
+_FULL = re.compile(rb"no space left on device|disk quota exceeded|ENOSPC|EDQUOT", re.IGNORECASE)
 
 
 def output(evidence: Evidence, limit: int) -> bytes:
@@ -230,6 +249,19 @@ def by_status(evidence: Evidence) -> Reading:
     if evidence.status is None:
         return Reading("task", f"killed by {signal_name(evidence.signal)}", said)
     return Reading("task", f"exit status {evidence.status}", said)
+
+
+def for_want_of_room(reading: Reading, said: bytes, free: int) -> Reading:
+    """A failed attempt on a full disk is nobody's fault. `said`: the end of the output, `free`: bytes left on the disk.
+
+    What a program prints alone proves nothing (it may be its own test); that little room is left does.
+    """
+    full = free < _NO_ROOM or (free < _LITTLE_ROOM and _FULL.search(said))
+    if reading.class_ != "task" or not full:
+        return reading
+    detail = f"{free >> 20} MiB are left on the disk of the queue; {reading.reason}: {reading.detail}"
+    fix = "make room; `octopoid clean` removes the worktrees of finished tasks"
+    return reading._replace(class_="environment", reason="disk full", detail=detail, breaker=DISK, fix=fix)
 
 
 def signal_name(number: int | None) -> str:

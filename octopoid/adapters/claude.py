@@ -16,6 +16,7 @@ from octopoid.adapters import claudeflags, claudelog
 from octopoid.adapters.base import (
     CONFIGURATION,
     DETAIL,
+    LOST,
     NO_LOGIN,
     NOT_STARTED,
     OF_MODELS,
@@ -51,8 +52,6 @@ _ENVIRONMENT = (
     ("DISABLE_ERROR_REPORTING", "1"),
     ("DISABLE_TELEMETRY", "1"),
 )
-LOST = "session lost"
-"""Why a run ended that was to go on in a session which is gone: our fault, not the task's, and the next begins anew."""
 
 _WINDOW = 8 << 20
 _NAMES, _NAME = 5, 80
@@ -98,6 +97,7 @@ class Claude:
         login="run `claude` and log in",
         logins=(".claude/.credentials.json", ".claude.json"),
         billed=True,
+        hears=True,
     )
 
     def program(self, agent: Agent) -> str:
@@ -118,6 +118,7 @@ class Claude:
         argv += ["--max-budget-usd", f"{agent.max_usd:.4f}"] if agent.max_usd else []
         argv += ["--resume", session] if session else []
         argv += [*claudeflags.permissions(role, request.entry), *claudeflags.word(role.produces)]
+        argv += claudeflags.hooks(role, request.entry)
         env = tuple(pair for pair in _ENVIRONMENT if pair[0] not in agent.env)
         return Launch((*argv, *agent.args), str(request.prompt), env)
 
@@ -130,7 +131,14 @@ class Claude:
             or _without_result(agent, evidence, stream)
         )
         session = "" if reading.reason == LOST else _text(stream.result, "session_id")
-        return blamed(reading._replace(usage=claudelog.usage(stream.result), session=session), self.facts, agent)
+        turns = claudelog.number(stream.result, "num_turns")
+        told = reading._replace(
+            usage=claudelog.usage(stream.result),
+            session=session,
+            model=claudelog.model(stream.result),
+            turns=None if turns is None else int(turns),
+        )
+        return blamed(told, self.facts, agent)
 
     def hear(self, line: bytes) -> tuple[Event, ...] | None:
         """One line of its stream."""

@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from octopoid import hearing
 from octopoid.results import MAX_DISCOVERED, MAX_TITLE
 from octopoid.settings import Role
 from octopoid.taskhead import PRIORITIES
@@ -37,6 +40,10 @@ _OWN_SETTINGS = ("--setting-sources", "user", "--strict-mcp-config")
 
 _PLAIN = re.compile(r"[^\w /.,@+=~-]")
 
+_AFTER_A_TOOL = ("PostToolUse", "PostToolUseFailure")
+_HOOK_TIMEOUT = 10
+"""Seconds."""
+
 
 def permissions(role: Role, entry: Path) -> list[str]:
     """Named tools and never `bypassPermissions`, which root may not use. `entry`: the attempt's folder."""
@@ -47,6 +54,20 @@ def word(produces: str) -> list[str]:
     """What makes the program ask for the result as structured output. Work in commits speaks for itself."""
     schema = _WORDS.get(produces)
     return ["--json-schema", json.dumps(schema, separators=(",", ":"))] if schema else []
+
+
+def hooks(role: Role, entry: Path) -> list[str]:
+    """What makes the program listen to `octopoid say` (`hearing`). Hooks of the user's own are started as well.
+
+    Until something is said the shell that starts a hook (9 ms after each tool call) goes no further than `test`. Where
+    the word is structured output, that ends the run whatever a hook says: a hook for the end would only waste what was
+    said, which then waits for the next attempt.
+    """
+    program = shlex.join((sys.executable, "-I", "-S", str(Path(hearing.__file__)), str(entry)))
+    command = f"test -d {shlex.quote(str(entry / hearing.FOLDER))} && exec {program} || exit 0"
+    hook = [{"hooks": [{"type": "command", "command": command, "timeout": _HOOK_TIMEOUT}]}]
+    events = _AFTER_A_TOOL if role.produces in _WORDS else (*_AFTER_A_TOOL, "Stop")
+    return ["--settings", json.dumps({"hooks": dict.fromkeys(events, hook)}, separators=(",", ":"))]
 
 
 def _writing(role: Role) -> list[str]:

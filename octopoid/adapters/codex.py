@@ -315,24 +315,27 @@ def _usage(stream: _Stream, evidence: Evidence) -> Usage:
     """
     if stream.usage is None:
         return Usage()
-    before = list(_reported(evidence, stream.session))
-    counts = []
-    for key, field in (("input_tokens", 0), ("output_tokens", 1)):
-        count = stream.usage.get(key)
-        known = isinstance(count, int) and not isinstance(count, bool) and count >= 0
-        counts.append(max(0, count - sum(one[field] or 0 for one in before)) if known and count is not None else None)
-    return Usage(counts[0], counts[1])
+    told, before = codexlog.usage(stream.usage), list(_reported(evidence, stream.session))
+
+    def own(count: int | None, earlier: Iterable[int | None]) -> int | None:
+        return None if count is None else max(0, count - sum(one or 0 for one in earlier))
+
+    return Usage(
+        own(told.input_tokens, (one.input_tokens for one in before)),
+        own(told.output_tokens, (one.output_tokens for one in before)),
+        cached_tokens=own(told.cached_tokens, (one.cached_tokens for one in before)),
+    )
 
 
-def _reported(evidence: Evidence, session: str) -> Iterator[tuple[int | None, int | None]]:
-    """The tokens of earlier attempts in this session, from their `outcome.json`."""
+def _reported(evidence: Evidence, session: str) -> Iterator[Usage]:
+    """What earlier attempts in this session used, from their `outcome.json`."""
     here = evidence.log.parent
     for path in sorted(here.parent.glob("[0-9]*/outcome.json")) if session else ():
         if path.parent != here:
             with suppress(ValueError, OSError):
                 outcome = jsontext.load_outcome(path.read_bytes())
                 if outcome.session == session:
-                    yield outcome.usage.input_tokens, outcome.usage.output_tokens
+                    yield outcome.usage
 
 
 def _text(fields: dict[str, Any], key: str) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from octopoid.adapters import geminiflags, geminilog
+from octopoid.adapters.answers import word
 from octopoid.adapters.base import (
     CONFIGURATION,
     DETAIL,
@@ -32,7 +33,6 @@ from octopoid.adapters.base import (
     tail,
 )
 from octopoid.adapters.events import Event
-from octopoid.adapters.litellm import word
 from octopoid.errors import Invalid
 from octopoid.model import Result
 from octopoid.results import bounded

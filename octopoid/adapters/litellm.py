@@ -1,17 +1,15 @@
-"""What litellm says when a model does not answer, and a result in an answer's text: for the programs built on it.
+"""What litellm says when a model does not answer: for the programs built on it.
 
 Measured with 1.106.2 (mini-swe-agent 2.4.6) and 1.81.10 (aider 0.86.2).
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 
 from octopoid.adapters.base import CONFIGURATION, DETAIL, NO_LOGIN, Reading
-from octopoid.model import Result
-from octopoid.results import OUTCOMES, bounded, parse_mapping
+from octopoid.results import bounded
 
 NO_ANSWER, REFUSED, FULL, NO_CREDIT = "no answer", "refused by the API", "context window", "no credit"
 
@@ -55,8 +53,6 @@ _CLASSES = {
 _NAMED = re.compile(r"\blitellm\.(\w+)\b")
 _SOON = re.compile(r"(?:try again|retry) (?:in|after) ([\d.]+) ?(ms|s|m|h)\b", re.I)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_OBJECT = re.compile(r"^\{", re.M)
-_FENCE = re.compile(r"\n?```\s*\Z")
 
 
 def failure(said: str, name: str = "", code: int = 0) -> Reading:
@@ -69,18 +65,3 @@ def failure(said: str, name: str = "", code: int = 0) -> Reading:
     wait = float(soon[1]) * _SECONDS[soon[2].lower()] if soon and reason == "rate limit" else 0.0
     class_ = "task" if reason in (REFUSED, FULL) else "environment"
     return Reading(class_, reason, bounded(said, DETAIL), retry_after=wait)
-
-
-def word(answer: str) -> Result | None:
-    """The result that `answer` is, or ends in: one JSON object with an outcome, also in a fence. None for prose.
-
-    Raises Invalid for an object with an outcome that is no result.
-    """
-    text = _FENCE.sub("", answer.strip())
-    for found in _OBJECT.finditer(text):
-        try:
-            value = json.loads(text[found.start() :])
-        except (ValueError, RecursionError):
-            continue
-        return parse_mapping(value) if isinstance(value, dict) and value.get("outcome") in OUTCOMES else None
-    return None

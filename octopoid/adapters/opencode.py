@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from octopoid.adapters import opencodeflags, opencodelog
+from octopoid.adapters.answers import word
 from octopoid.adapters.base import (
     CONFIGURATION,
     DETAIL,
@@ -31,7 +32,6 @@ from octopoid.adapters.base import (
     tail,
 )
 from octopoid.adapters.events import Event
-from octopoid.adapters.litellm import word
 from octopoid.errors import Invalid
 from octopoid.model import Result, Usage
 from octopoid.results import bounded
