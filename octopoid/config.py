@@ -11,15 +11,16 @@ import re
 from pathlib import Path
 
 from octopoid import configgates, flowfiles
-from octopoid.configagents import Places, agents, check_crons, check_wip, schedules
+from octopoid.configagents import Places, agents, check_crons, check_money, check_wip, schedules
 from octopoid.configagents import templates as task_templates
-from octopoid.configkeys import CHECK, DEFAULT_GATES, DEFAULT_LAND, LAND, LIMITS, NOTIFY, TOP, WORKTREES
+from octopoid.configkeys import CHECK, DEFAULT_GATES, DEFAULT_LAND, LAND, LIMITS, NOTIFY, PRICE, TOP, WORKTREES
 from octopoid.configread import Reader, fields, invalid, read_text
 from octopoid.configroles import Cast, Roles, claude_folder, names, unreadable
 from octopoid.configtemplate import template
 from octopoid.errors import Invalid
 from octopoid.flowfiles import Defaults, Found
 from octopoid.model import Problem
+from octopoid.prices import OWN, Price
 from octopoid.settings import Check, Config, Gate, Limits, Schedule, Stage, Worktrees
 from octopoid.yamltext import Node
 from octopoid.yamltext import load as load_yaml
@@ -100,6 +101,7 @@ def _config(reader: Reader, node: Node, home: Path, roles: Roles, templates: boo
     }
     limits = fields(said["limits"]) if "limits" in said else {}
     check_wip(reader, limits.get("wip"), sub["limits"]["wip"], roles)
+    check_money(reader, limits.get("usd_per_role"), sub["limits"]["usd_per_role"], roles)
     cast = Cast(roles, agents(reader, node, roles))
     if templates and cast.plays_all():
         roles.offer_claude()
@@ -118,6 +120,7 @@ def _config(reader: Reader, node: Node, home: Path, roles: Roles, templates: boo
         grace=values["grace"],
         notify=sub["notify"]["command"],
         schedule=_schedule(reader, said["schedule"], home, flows, roles, templates) if "schedule" in said else {},
+        prices=_prices(reader, said["prices"]) if "prices" in said else {},
     ), flows
 
 
@@ -129,6 +132,20 @@ def _schedule(
         roles.get(schedule.role)
     if templates:
         check_crons(reader, node, found)
+    return found
+
+
+def _prices(reader: Reader, node: Node) -> dict[str, Price]:
+    """By model, as its program calls it."""
+    found: dict[str, Price] = {}
+    for name, one in reader.mapping(node, "prices").items():
+        if one.value is None:
+            reader.complain(node.keys[name], f"prices.{name} has no keys", "write {input: 1.25, output: 10}")
+            continue
+        said = reader.section(one, PRICE, f"prices.{name}", node.keys[name])
+        read, output, cached = said["input"], said["output"], said["cached"]
+        if read is not None and output is not None:
+            found[name] = Price(read, output, read, read if cached is None else cached, day=OWN)
     return found
 
 

@@ -116,6 +116,14 @@ def check_wip(reader: Reader, node: Node | None, wip: Mapping[str, int], roles: 
             reader.complain(node.keys[word], f"`{word}` is neither a role nor one of {listed(WIP_FOLDERS)}", hint)
 
 
+def check_money(reader: Reader, node: Node | None, amounts: Mapping[str, float], roles: Roles) -> None:
+    """Every word under `limits.usd_per_role` is a role."""
+    for word in amounts:
+        if node is not None and word not in roles.names:
+            hint = "; ".join(filter(None, (nearest(word, roles.names), f"a role is a file, roles/{word}.md")))
+            reader.complain(node.keys[word], f"no file defines the role `{word}`", hint)
+
+
 # --- schedules ---------------------------------------------------------------------------------------------------
 
 

@@ -25,6 +25,7 @@ class Key(NamedTuple):
 KINDS = {
     "after": "list of tasks",
     "agents": "one entry per agent",
+    "amounts": "US dollars for each role; `0` = no limit",
     "argv": "list of words (no shell)",
     "branch": "a branch's name",
     "checks": "list",
@@ -32,6 +33,7 @@ KINDS = {
     "count": "whole number from 1",
     "counts": "a number from 1 for each role or folder",
     "cron": "five fields: minute, hour, day of the month, month, day of the week",
+    "dollars": "US dollars from `0`",
     "duration": "`45m`, `90s`, `1h30m`, or seconds; `0` = off",
     "file": "name of a document, like `plan.md`",
     "files": "list of documents, like `plan.md`",
@@ -42,6 +44,7 @@ KINDS = {
     "name": "`a-z`, `0-9`, `-`",
     "number": "whole number from 0",
     "path": "path in the repository",
+    "prices": "one entry per model",
     "produces": "`commits`, `document`, `verdict` or `tasks`",
     "prose": "text, also of several lines",
     "roles": "list of roles, or `all`",
@@ -88,6 +91,7 @@ TOP = (
     Key("notify", "section", {}, "what is called when something happens that a person wants to know"),
     Key("agents", "agents", None, "the pools of workers, by name", required=True),
     Key("schedule", "schedules", {}, "standing work: tasks that are made at certain times, by name"),
+    Key("prices", "prices", {}, "what models cost, by name, before the [table that ships](cost.md#prices)"),
 )
 
 CHECK = (
@@ -103,6 +107,8 @@ LIMITS = (
     _of(Limits, "rounds", "count", "refusals by any gate before the task is blocked"),
     _of(Limits, "usd_per_task", "money", "spent on one task"),
     _of(Limits, "usd_per_day", "money", "spent on all tasks in a day"),
+    _of(Limits, "usd_per_role", "amounts", "spent by a role in a day"),
+    _of(Limits, "usd_unknown", "dollars", "what an attempt counts towards these budgets whose cost is not known"),
     _of(Limits, "max_provisional", "count", "tasks at the gates at once; at this number nothing new is claimed"),
     _of(Limits, "handoffs", "count", "hand-overs from role to role in one task"),
     _of(Limits, "depth", "count", "breakdowns below one another: tasks of tasks"),
@@ -134,7 +140,7 @@ AGENT = (
     _of(Agent, "args", "words", "further arguments for its program"),
     _of(Agent, "max_turns", "number", "adapters `claude`, `anthropic`: turns of one attempt; `0` = no limit"),
     _of(Agent, "max_tokens", "tokens", "adapter `anthropic`: tokens of one attempt, read and written; `0` = no limit"),
-    _of(Agent, "max_usd", "money", "adapter `anthropic`: what one attempt may cost; `0` = no limit"),
+    _of(Agent, "max_usd", "money", "what one attempt may cost; where the program [can end itself](cost.md#budgets)"),
     _of(Agent, "context", "tokens", "adapter `anthropic`: a longer conversation is summarised"),
     _of(Agent, "retries", "number", "adapter `anthropic`: tries after the first, when the model does not answer"),
     _of(Agent, "base_url", "text", "adapter `anthropic`: the address of the API, if not Anthropic's own"),
@@ -149,6 +155,12 @@ SCHEDULE = (
     _of(Schedule, "flow", "name", "its `flow`"),
     _of(Schedule, "pre_check", "command", "run before the agent is; exit status 1 = there is nothing to do"),
     _of(Schedule, "max_open", "count", "at so many open tasks of this schedule no further one is made"),
+)
+
+PRICE = (
+    Key("input", "dollars", None, "US dollars per million tokens that go in", required=True),
+    Key("output", "dollars", None, "the same for those that come out", required=True),
+    Key("cached", "dollars", None, "the same for those that come from the cache", says="as `input`"),
 )
 
 GATE = (
@@ -206,6 +218,7 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
     "notify": NOTIFY,
     "agents.NAME": AGENT,
     "schedule.NAME": SCHEDULE,
+    "prices.MODEL": PRICE,
 }
 """The sections of `agents.yaml` by where they stand; a role's header is ROLE."""
 

@@ -226,6 +226,18 @@ class Reader:
         self.complain(node, f"`{name}` must be an amount of US dollars from 0", "like 5 or 2.50; 0 = no limit")
         return None
 
+    def dollars(self, node: Node, name: str) -> float | None:
+        """An amount whose zero is nothing special."""
+        value = node.value
+        if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+            return float(value)
+        self.complain(node, f"`{name}` must be an amount of US dollars from 0", "like 5 or 2.50")
+        return None
+
+    def amounts(self, node: Node, name: str) -> dict[str, float] | None:
+        said = {word: self.money(one, word) for word, one in self.mapping(node, name).items()}
+        return {word: amount for word, amount in said.items() if amount is not None}
+
     def tokens(self, node: Node, name: str) -> int | None:
         said = _TOKENS.match(str(node.value)) if isinstance(node.value, int | str) else None
         if said:
@@ -330,7 +342,9 @@ _EXAMPLES = {
     "land": "write land: {mode: merge}",
     "limits": "write limits: {attempts: 3, rounds: 3}",
     "notify": 'write notify: {command: ["notify-send", "octopoid"]}',
+    "prices": "one entry per model: its name, then {input: 1.25, output: 10}",
     "schedule": "one entry per schedule: its name, then its keys, indented",
+    "usd_per_role": "write usd_per_role: {implementer: 20}",
     "wip": "write wip: {implementer: 2, provisional: 5}",
     "worktrees": 'write worktrees: {setup: "npm ci"}',
 }
@@ -338,12 +352,14 @@ _EXAMPLES = {
 _NAMES_ONLY = "names only; values come from the scheduler's environment"
 
 _READERS: dict[str, Callable[[Reader, Node, str], Any]] = {
+    "amounts": Reader.amounts,
     "argv": Reader.argv,
     "branch": Reader.branch,
     "command": Reader.command,
     "count": Reader.count,
     "counts": Reader.counts,
     "cron": Reader.cron,
+    "dollars": Reader.dollars,
     "duration": Reader.duration,
     "file": Reader.file,
     "files": Reader.files,

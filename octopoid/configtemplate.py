@@ -41,9 +41,9 @@ def template(
     missing = (
         ""
         if found
-        else f"    # {_quoted(program)} was not found on this machine: it must be there before `octopoid run`\n"
+        else f"    # {_quoted(program)} was not found on this machine: {_install(facts)} before `octopoid run`\n"
     )
-    own = {"command": _command(command), "script": _quoted(script)}
+    own = {"command": _command(command), "script": _quoted(script), "model": "sonnet"}
     agent = _agent(facts, own.get(facts.needs, ""))
     gates = ["checks", "human"] if checks else ["human"]
     reviewed = ", ".join([*gates[:-1], "gatekeeper", "human"])
@@ -64,14 +64,25 @@ def template(
     )
 
 
+_NOTES = {"model": "needed: any name that its program knows"}
+
+
 def _agent(facts: Facts, own: str) -> str:
     """The lines of the agent. `own`: the value of the key that its adapter cannot do without."""
-    lines = [(f"adapter: {facts.name}", facts.title), *([(f"{facts.needs}: {own}", "")] if facts.needs else [])]
+    lines = [
+        (f"adapter: {facts.name}", facts.title),
+        *([(f"{facts.needs}: {own}", _NOTES.get(facts.needs, ""))] if facts.needs else []),
+    ]
     lines += [("instances: 2", ""), ("timeout: 45m", "")]
     if facts.keys:
         without = f"; or {facts.login}" if facts.login else ""
-        lines += [("# model: NAME", ""), (f"env: [{facts.keys[0]}]", f"names only, passed on where set{without}")]
+        lines += [("# model: NAME", "")] if facts.needs != "model" else []
+        lines += [(f"env: [{facts.keys[0]}]", f"names only, passed on where set{without}")]
     return "".join(f"    {said:<27} {f'# {note}' if note else ''}".rstrip() + "\n" for said, note in lines)
+
+
+def _install(facts: Facts) -> str:
+    return f"install it ({facts.install})" if facts.install else "it must be there"
 
 
 _NO_CHECKS = """\

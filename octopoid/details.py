@@ -6,12 +6,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from octopoid import clock
-from octopoid.model import Entry, Verdict
+from octopoid.model import Entry, Usage, Verdict
 from octopoid.plans import Guard
 
 
 class EntryView(NamedTuple):
-    """One entry of a task's evidence. `usd` is None while it is unknown."""
+    """One entry of a task's evidence. `usd`, tokens and turns are None while they are unknown.
+
+    `priced`: the day of the price table that `usd` comes from, None where the program said it. `cached_tokens`: of
+    `input_tokens`.
+    """
 
     number: int
     kind: str
@@ -30,6 +34,12 @@ class EntryView(NamedTuple):
     verdict: str | None
     text: str
     usd: float | None
+    priced: str | None
+    input_tokens: int | None
+    cached_tokens: int | None
+    output_tokens: int | None
+    model: str | None
+    turns: int | None
     path: str
 
 
@@ -76,6 +86,7 @@ class WhyView(NamedTuple):
 def entry(one: Entry, folder: Path) -> EntryView:
     """An entry as it is shown; `folder` is where its evidence is."""
     opening, outcome = one.opening, one.outcome
+    usage = outcome.usage if outcome else Usage()
     return EntryView(
         number=one.number,
         kind=opening.kind,
@@ -93,7 +104,13 @@ def entry(one: Entry, folder: Path) -> EntryView:
         candidate=(outcome.candidate if outcome else "") or opening.candidate or None,
         verdict=(outcome.verdict or None) if outcome else None,
         text=opening.text,
-        usd=outcome.usage.usd if outcome else None,
+        usd=usage.usd,
+        priced=usage.priced or None,
+        input_tokens=usage.input_tokens,
+        cached_tokens=usage.cached_tokens,
+        output_tokens=usage.output_tokens,
+        model=(outcome.model or None) if outcome else None,
+        turns=outcome.turns if outcome else None,
         path=str(folder),
     )
 

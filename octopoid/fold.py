@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from octopoid.model import Entry, Feedback, Ledger, Opening, Outcome, Verdict
+from octopoid.model import Entry, Feedback, Ledger, Outcome, Verdict
 
 BACKOFF_FIRST = 10.0
 BACKOFF_CAP = 300.0
 ENVIRONMENT_PAUSE = 30.0
+RESUMED = 3
+"""How often in a row an agent goes on in a session in which it is cut off the same way each time."""
 PROGRAMS = frozenset({"attempt", "gate", "landing"})
 """Kinds in which a program runs, or the base is moved: open until they have an outcome."""
 
@@ -78,12 +80,12 @@ def _program(ledger: Ledger, entry: Entry) -> Ledger:
     if outcome is None:
         apart = opening.kind == "gate" and role
         return ledger._replace(reviews=(*ledger.reviews, entry)) if apart else ledger._replace(open=entry)
-    ledger = _costs(ledger, outcome)
+    ledger = _costs(ledger, entry, outcome)
     if (outcome.children or outcome.proposals) and not entry.spawned:
         ledger = ledger._replace(spawn=(*ledger.spawn, entry.number))
     if opening.kind == "attempt":
-        ledger = ledger._replace(sessions=_sessions(ledger, opening, outcome))
-    if opening.kind == "attempt" and outcome.class_ in ("ok", "task"):
+        ledger = _sessions(ledger, entry, outcome)
+    if opening.kind == "attempt" and (outcome.class_ in ("ok", "task") or outcome.began):
         # It got as far as its agent, so the worktree is at its work; what changes no files was given a clean one.
         ledger = ledger._replace(judged=opening.produces not in ("", "commits"))
     ledger = ledger._replace(setbacks=ledger.setbacks + 1 if outcome.class_ == "environment" else 0)
@@ -96,10 +98,13 @@ def _program(ledger: Ledger, entry: Entry) -> Ledger:
     return _failure(ledger, entry, outcome)
 
 
-def _costs(ledger: Ledger, outcome: Outcome) -> Ledger:
-    if outcome.usage.usd is None:
+def _costs(ledger: Ledger, entry: Entry, outcome: Outcome) -> Ledger:
+    if outcome.usage.usd is not None:
+        return ledger._replace(usd=(ledger.usd or 0.0) + outcome.usage.usd)
+    if not is_unpriced(entry):
         return ledger
-    return ledger._replace(usd=(ledger.usd or 0.0) + outcome.usage.usd)
+    adapter = entry.opening.adapter
+    return ledger._replace(unpriced={**ledger.unpriced, adapter: ledger.unpriced.get(adapter, 0) + 1})
 
 
 def session_key(agent: str, role: str) -> str:
@@ -107,12 +112,26 @@ def session_key(agent: str, role: str) -> str:
     return f"{agent} {role}"
 
 
-def _sessions(ledger: Ledger, opening: Opening, outcome: Outcome) -> dict[str, str]:
-    """Only an agent that asked is resumed, with the answer: every other attempt begins with a fresh mind."""
-    kept = {key: session for key, session in ledger.sessions.items() if not key.endswith(f" {opening.role}")}
+def _sessions(ledger: Ledger, entry: Entry, outcome: Outcome) -> Ledger:
+    """Resumed is an agent that asked, with the answer, and one that was cut off by what is nobody's fault.
+
+    Every other attempt begins with a fresh mind; so does one that was cut off the same way again and again.
+    """
+    opening, key = entry.opening, session_key(entry.opening.agent, entry.opening.role)
+    if not entry.started:
+        return ledger
+    others = f" {opening.role}"
+    sessions = {one: session for one, session in ledger.sessions.items() if not one.endswith(others)}
+    cuts = {one: cut for one, cut in ledger.cuts.items() if not one.endswith(others)}
     if outcome.session and outcome.reason == "question":
-        kept[session_key(opening.agent, opening.role)] = outcome.session
-    return kept
+        sessions[key] = outcome.session
+    elif outcome.session and not outcome.charged:
+        way = outcome.class_ and outcome.detail.partition(":")[0]  # without a class somebody wanted it
+        before, times = ledger.cuts.get(key, ("", 0))
+        times = times + 1 if way and opening.session and way == before else 0
+        if times < RESUMED:
+            sessions[key], cuts[key] = outcome.session, (way, times)
+    return ledger._replace(sessions=sessions, cuts=cuts)
 
 
 def _success(ledger: Ledger, entry: Entry, outcome: Outcome) -> Ledger:
@@ -276,7 +295,7 @@ def _reset(ledger: Ledger, entry: Entry) -> Ledger:
     """A person's word: budgets start anew, what was said stays."""
     opening = entry.opening
     ledger = ledger._replace(charged={}, rounds=0, deaths=0, died={}, rechecks=0, retry_at=0.0, handoffs=0)
-    ledger = ledger._replace(reason="", detail="")
+    ledger = ledger._replace(reason="", detail="", usd_before=ledger.usd or 0.0, unpriced={})
     if opening.text and opening.kind in ("answer", "release", "reopen"):
         ledger = ledger._replace(feedback=(*ledger.feedback, Feedback(opening.kind, opening.text, opening.at)))
     if opening.kind == "answer":
@@ -299,6 +318,12 @@ def _block(ledger: Ledger, entry: Entry) -> Ledger:
 def _say(ledger: Ledger, entry: Entry) -> Ledger:
     opening = entry.opening
     return ledger._replace(feedback=(*ledger.feedback, Feedback("person", opening.text, opening.at)))
+
+
+def _attached(ledger: Ledger, entry: Entry) -> Ledger:
+    """A person worked in the worktree, whatever a gate had put there before: the next attempt goes on from theirs."""
+    ledger = _say(ledger, entry) if entry.opening.text else ledger
+    return ledger._replace(judged=False)
 
 
 def _moves(ledger: Ledger, entry: Entry) -> Ledger:
@@ -328,25 +353,40 @@ _STEPS: dict[str, Callable[[Ledger, Entry], Ledger]] = {
     "move": _reset,
     "block": _block,
     "say": _say,
+    "attach": _attached,
 }
 
 
 class Spending(NamedTuple):
-    """What attempts cost on one day, and whether some of it is unknown."""
+    """What attempts cost: US dollars that are known, and adapter → attempts whose cost is not."""
 
-    usd: float
-    unknown: int
+    usd: float = 0.0
+    unknown: Mapping[str, int] = {}
 
 
-def spending(entries: Iterable[Entry], since: float) -> Spending:
-    """The cost of the entries that ended at or after `since` (seconds since the epoch)."""
-    usd, unknown = 0.0, 0
+def is_paid(entry: Entry) -> bool:
+    """An agent was started in it, and it is over."""
+    return entry.started and bool(entry.opening.role) and entry.outcome is not None
+
+
+def is_unpriced(entry: Entry) -> bool:
+    """Nobody knows what it cost. An environment failure of which no usage is told cost nothing: no model answered."""
+    if entry.outcome is None or not is_paid(entry) or entry.outcome.usage.usd is not None:
+        return False
+    used = entry.outcome.usage
+    silent = used.input_tokens is None and used.output_tokens is None
+    return not (silent and entry.outcome.class_ == "environment")
+
+
+def spending(entries: Iterable[Entry], since: float) -> dict[str, Spending]:
+    """By role: the cost of the entries that ended at or after `since` (seconds since the epoch)."""
+    found: dict[str, Spending] = {}
     for entry in entries:
-        outcome = entry.outcome
-        if outcome is None or not entry.started or outcome.ended < since or not entry.opening.role:
+        if entry.outcome is None or not is_paid(entry) or entry.outcome.ended < since:
             continue
-        if outcome.usage.usd is None:
-            unknown += 1
-        else:
-            usd += outcome.usage.usd
-    return Spending(usd, unknown)
+        opening, known = entry.opening, found.get(entry.opening.role, Spending())
+        unknown = known.unknown
+        if is_unpriced(entry):
+            unknown = {**unknown, opening.adapter: unknown.get(opening.adapter, 0) + 1}
+        found[opening.role] = Spending(known.usd + (entry.outcome.usage.usd or 0.0), unknown)
+    return found

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from octopoid import gates
+from octopoid import budgets, gates
 from octopoid.fold import candidate_verdict, checks_failed_once
 from octopoid.guards import (
     Scene,
+    attached,
     backed_off,
     based,
     before_review,
@@ -29,7 +30,7 @@ from octopoid.plans import (
 )
 from octopoid.ready import approval_text, subtasks_text
 from octopoid.results import bounded, clean
-from octopoid.settings import Flow, Gate
+from octopoid.settings import Agent, Flow, Gate
 from octopoid.states import SATISFYING, State
 
 MAX_TEXT = 8 << 10
@@ -64,6 +65,20 @@ def provisional(item: Item, scene: Scene) -> Decision:
         if decision is not None:
             return decision
     return _land(item, flow, scene)
+
+
+def over_task(item: Item, scene: Scene) -> str:
+    """The sentence about the task's own budget, where nothing is left of it: a person gives it more."""
+    budget = budgets.of_task(item.ledger, scene.config.limits)
+    return budget.text if budget is not None and budget.over else ""
+
+
+def equipped(agent: Agent, role: str, item: Item, scene: Scene) -> Agent:
+    """The agent with what is left of every budget as the limit of this attempt, where its program can keep one."""
+    limits, known = scene.config.limits, scene.config.roles.get(role)
+    own = budgets.of_task(item.ledger, limits)
+    found = (*budgets.before(role, limits, scene.snapshot.spent), *((own,) if own else ()))
+    return budgets.equipped(agent, agent.model or (known.model if known else ""), found, scene.config.prices)
 
 
 def given_up(item: Item) -> Block:
@@ -165,6 +180,10 @@ def _review(gate: str, item: Item, flow: Flow, scene: Scene) -> Decision:
     apart, user = _apart(gate, item, flow), _in_worktree(item, flow)
     if not apart and user is not None:
         return _running(item, user.opening.gate)
+    if spent := over_task(item, scene):
+        idle = item.ledger.open is None and not item.ledger.reviews  # what is at work is paid for already
+        return Decision(Block(item.id, item.state, "budget", spent)) if idle else Decision(waits="budget", text=spent)
+    agent = equipped(agent, gate, item, scene)
     return Decision(StartReview(item.id, gate, agent, free_slot(scene.load), base_now(item, scene), apart))
 
 
@@ -270,6 +289,9 @@ def _land(item: Item, flow: Flow, scene: Scene) -> Decision:
         return _checks(item, flow, scene)
     if projection.ahead:
         return _turn("verified; waits for the task that lands before it")
+    taken = attached(item, scene.snapshot)
+    if taken:
+        return stopped(taken)
     if projection.empty or item.ledger.bare:  # also where the base was set back since: nothing of that is its work
         return Decision(Finish(item.id, _nothing_to_land(item, scene)))
     if flow.land == "none":

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from octopoid import clock, gates
+from octopoid import budgets, clock, gates
 from octopoid.fold import BACKOFF_CAP
 from octopoid.hints import nearest
 from octopoid.model import Breaker, Item, Opening, Task
 from octopoid.plans import Base, Guard, Snapshot
-from octopoid.ready import approval_text, settled_at, waiting_on
+from octopoid.ready import approval_text, attached_text, settled_at, waiting_on
 from octopoid.settings import Agent, Config, Flow, Stage
 from octopoid.states import State
 
@@ -131,7 +131,7 @@ def before_claim(item: Item, scene: Scene) -> Iterator[Guard]:
     yield from _folders(scene)
     yield based(item, scene)
     yield _needs(item, stage)
-    yield _money(scene)
+    yield from _money(role, scene)
     yield _old(item)
 
 
@@ -141,6 +141,7 @@ def before_review(role: str, item: Item, scene: Scene) -> Iterator[Guard]:
     yield backed_off(item, scene)
     yield from pool(role, scene)
     yield _wip(role, scene)
+    yield from _money(role, scene)
 
 
 def hopeless(item: Item, config: Config) -> Guard | None:
@@ -166,7 +167,13 @@ def not_paused(item: Item, scene: Scene) -> Guard:
         return Guard("paused", False, "everything is paused", "octopoid resume")
     if item.id in snapshot.pauses.tasks:
         return Guard("paused", False, "this task is paused", f"octopoid resume {item.id}")
-    return Guard("paused", True, "nothing is paused")
+    return attached(item, snapshot) or Guard("paused", True, "nothing is paused")
+
+
+def attached(item: Item, snapshot: Snapshot) -> Guard | None:
+    """A person is in its worktree: nothing starts there, and nothing lands. None: nobody is."""
+    pid = snapshot.pauses.attached.get(item.id)
+    return None if pid is None else Guard("attached", False, attached_text(pid))
 
 
 def backed_off(item: Item, scene: Scene) -> Guard:
@@ -332,12 +339,13 @@ def based(item: Item, scene: Scene) -> Guard:
     return Guard("no base", True, f"base {name}")
 
 
-def _money(scene: Scene) -> Guard:
-    limit, spent = scene.config.limits.usd_per_day, scene.snapshot.usd_today
-    if limit and spent >= limit:
-        text = f"${spent:.2f} of ${limit:.2f} are spent today (usd_per_day)"
-        return Guard("budget", False, text, "octopoid config check")
-    return Guard("budget", True, "money is left" if limit else "no limit for the day")
+def _money(role: str, scene: Scene) -> Iterator[Guard]:
+    """The budgets of the day that the role draws on; that of the task blocks it, see `over_task`."""
+    found = budgets.before(role, scene.config.limits, scene.snapshot.spent)
+    for one in found:
+        yield Guard("budget", not one.over, one.text, "octopoid config check")
+    if not found:
+        yield Guard("budget", True, "no limit for the day")
 
 
 def _old(item: Item) -> Guard:

@@ -106,13 +106,15 @@ def _usage(content: object) -> Usage:
     unknown = set(content) - set(Usage._fields)
     if unknown:
         raise ValueError(f"unknown key {sorted(unknown)[0]!r}")
-    tokens = {name: _exactly(int)(content[name]) for name in ("input_tokens", "output_tokens") if name in content}
-    return Usage(**tokens, usd=_number(content["usd"]) if "usd" in content else None)
+    readers = {name: _exactly(int) for name in ("input_tokens", "output_tokens", "cached_tokens")}
+    readers |= {"usd": _number, "priced": _exactly(str)}
+    return Usage(**{name: readers[name](one) for name, one in content.items()})
 
 
 _READERS: dict[str, Callable[[object], Any]] = {
     "str": _exactly(str),
     "int": _exactly(int),
+    "int | None": _exactly(int),
     "bool": _exactly(bool),
     "float": _number,
     "tuple[str, ...]": _words,

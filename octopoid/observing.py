@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from octopoid import attempts, closing, credentials, locks, sections, steer, store
+from octopoid import attempts, budgets, closing, costs, credentials, locks, sections, steer, store
 from octopoid.errors import Invalid
-from octopoid.fold import spending
+from octopoid.fold import Spending
 from octopoid.layout import Layout
 from octopoid.look import Look, Observer
 from octopoid.model import Breaker, Entry, Item
-from octopoid.plans import Live, Snapshot
+from octopoid.plans import Live, Snapshot, Spent
 from octopoid.projecting import Projector
 from octopoid.ready import is_on_its_way, settled_at
 from octopoid.settings import Config
 from octopoid.states import State
 
-MARGIN = 2 * 86400.0
-"""Seconds. A folder's time is that of its newest entry; an attempt that began before midnight may end after it."""
-
 
 class Pulse(NamedTuple):
-    """What the kernel says: about each task's own entry, and about each reviewer at work."""
+    """What the kernel says: about each task's own entry, about each reviewer at work, about people in worktrees."""
 
     live: Mapping[str, Live]
     panel: Mapping[tuple[str, int], Live]
+    attached: Mapping[str, int]
 
 
 class Surveyor:
@@ -45,22 +42,23 @@ class Surveyor:
         self.observer = observer
         self._projector = Projector(layout)
         self._project = project
-        self._day = ""
-        self._usd = 0.0
+        self._midnight = 0.0
+        self._costs: dict[str, dict[str, Spending]] = {}
+        self._stale: set[str] = set()
 
     def snapshot(
         self, look: Look, config: Config, landing_retry: dict[str, float], closed: str, now: float
     ) -> Snapshot:
         """Everything that plan decides from. `closed`: why nothing may start, "" when it may."""
         breakers: dict[str, Breaker] = {}
-        usd_today = 0.0
+        spent: dict[str, Spent] = {}
         try:
-            breakers = self._breakers(config)
-            usd_today = self._spent_today(config, now)
+            breakers = self._breakers(config, now)
+            spent = self._spent_today(config, now)
         except Invalid as error:
             closed = closed or error.message
-        live, panel = self.pulse(look)
-        pauses = steer.pauses(self.layout)
+        live, panel, attached = self.pulse(look)
+        pauses = steer.pauses(self.layout)._replace(attached=attached)
         bases = self._projector.bases(look.items, config)
         return Snapshot(
             items=look.items,
@@ -78,13 +76,13 @@ class Surveyor:
             occupied={item.id: taken for item in look.items if (taken := self._occupied(item))},
             landing_retry={task: until for task, until in landing_retry.items() if until > now},
             slots=_slots(look, live, panel),
-            usd_today=usd_today,
+            spent=spent,
             closed=closed,
         )
 
-    def _breakers(self, config: Config) -> dict[str, Breaker]:
+    def _breakers(self, config: Config, now: float) -> dict[str, Breaker]:
         """The open ones. Where an agent comes with something new (a key, a login, its program) one try is due now."""
-        found = steer.breakers(self.layout)
+        found = {name: steer.current(one, now) for name, one in steer.breakers(self.layout).items()}
         if self._env is None:
             return found
         for name, one in found.items():
@@ -102,7 +100,8 @@ class Surveyor:
         """What the kernel says about everything open: a supervisor that was killed tells nobody."""
         live = {item.id: self.live(item.id, item.ledger.open) for item in look.items if item.ledger.open is not None}
         reviews = ((item.id, entry) for item in look.items for entry in item.ledger.reviews)
-        return Pulse(live, {(task, entry.number): self.live(task, entry) for task, entry in reviews})
+        panel = {(task, entry.number): self.live(task, entry) for task, entry in reviews}
+        return Pulse(live, panel, steer.attached(self.layout))
 
     def running(self, look: Look) -> list[tuple[str, Entry]]:
         """The open entries in which somebody is at work."""
@@ -110,9 +109,9 @@ class Surveyor:
         entries += [(item.id, entry) for item in look.items for entry in item.ledger.reviews]
         return [(task, entry) for task, entry in entries if self.live(task, entry).held]
 
-    def spent(self, usd: float) -> None:
-        """An attempt ended that cost so much."""
-        self._usd += usd
+    def spent(self, task: str) -> None:
+        """An attempt on it ends, which may have cost something."""
+        self._stale.add(task)
 
     def _is_moving(self, item: Item) -> bool:
         unmoved = item.ledger.unmoved
@@ -144,29 +143,20 @@ class Surveyor:
         ledger = self.observer.ledger(task)
         return ledger.open is not None or bool(ledger.reviews)
 
-    def _spent_today(self, config: Config, now: float) -> float:
-        """Dollars of attempts that ended since midnight (local time). Read from the entries once a day, then kept.
+    def _spent_today(self, config: Config, now: float) -> dict[str, Spent]:
+        """By role: what attempts cost that ended since midnight (local time). Read once a day, then where one ended.
 
         Raises Invalid when an entry cannot be read: a budget that cannot be read does not pass.
         """
-        if not config.limits.usd_per_day:
-            return 0.0
-        today = time.strftime("%Y-%m-%d", time.localtime(now))
-        if today != self._day:
-            midnight = time.mktime(time.strptime(today, "%Y-%m-%d"))
-            self._usd = sum(
-                spending(attempts.read(self.layout, task), midnight).usd for task in self._touched(midnight - MARGIN)
-            )
-            self._day = today
-        return self._usd
-
-    def _touched(self, since: float) -> list[str]:
-        """Tasks with evidence that changed since then, also those whose file is gone: their money is spent."""
-        try:
-            with os.scandir(self.layout.attempts) as found:
-                return [one.name for one in found if one.is_dir() and one.stat().st_mtime >= since]
-        except FileNotFoundError:
-            return []
+        if not budgets.limited(config.limits):
+            return {}
+        midnight = costs.midnight(now)
+        if midnight != self._midnight or self._stale:
+            kept = self._costs if midnight == self._midnight else {}
+            fresh = {task: one for task, one in kept.items() if task not in self._stale}
+            self._costs = costs.today(self.layout, now, fresh)
+            self._midnight, self._stale = midnight, set()
+        return budgets.by_role(self._costs.values(), config.limits)
 
 
 def _answered(item: Item, now: float) -> bool:

@@ -41,6 +41,23 @@ class Base(NamedTuple):
     waits: str = ""
 
 
+class Spent(NamedTuple):
+    """US dollars that are known, and what the `unknown` attempts are taken to have cost of which nobody knows."""
+
+    usd: float = 0.0
+    unknown: int = 0
+    assumed: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """What counts towards a budget."""
+        return self.usd + self.assumed
+
+    def plus(self, other: Spent) -> Spent:
+        """Both together."""
+        return Spent(self.usd + other.usd, self.unknown + other.unknown, self.assumed + other.assumed)
+
+
 class Snapshot(NamedTuple):
     """Everything a tick decides from. Times: seconds since the epoch."""
 
@@ -64,7 +81,8 @@ class Snapshot(NamedTuple):
     """Tasks whose move is not made because the name is taken there, with what a person can do."""
     landing_retry: Mapping[str, float] = {}
     slots: frozenset[int] = frozenset()
-    usd_today: float = 0.0
+    spent: Mapping[str, Spent] = {}
+    """Today, by role; nothing where no budget needs it."""
     closed: str = ""
     """Why nothing may start at all: a limit or breaker that cannot be read (invariant 8)."""
 

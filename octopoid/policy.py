@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping
 
 from octopoid import gates
 from octopoid.fold import candidate_verdict
-from octopoid.gating import DEATHS, base_now, given_up, provisional, stopped
+from octopoid.gating import DEATHS, base_now, equipped, given_up, over_task, provisional, stopped
 from octopoid.guards import (
     Load,
     Scene,
+    attached,
     before_claim,
     before_review,
     first_stop,
@@ -109,6 +110,9 @@ def explain(item: Item, scene: Scene) -> tuple[Guard, ...]:
     opened = item.ledger.open
     if opened is not None and opened.waits:
         passed.append(Guard("checkout", False, opened.waits.splitlines()[0], "git status"))
+    taken = attached(item, scene.snapshot)
+    if taken:
+        passed.append(taken)
     if not waiting:
         return tuple(passed)
     command = f"octopoid approve {item.id}" if waiting[0] == "human" else ""
@@ -201,6 +205,9 @@ def _running(item: Item, snapshot: Snapshot, config: Config) -> Decision | None:
         return Decision(waits="invalid", text=str(item.problem), command=f"octopoid edit {item.id}")
     if landing and at_home and _still_asked(item, config):
         return Decision(Close(item.id, drop=True))
+    taken = attached(item, snapshot)
+    if landing and at_home and taken:
+        return stopped(taken)
     later = snapshot.landing_retry.get(item.id, 0.0)
     if at_home and later:
         return Decision(
@@ -246,10 +253,8 @@ def _incoming(item: Item, scene: Scene) -> Decision:
     flow = gates.flow_of(item.task, config) if item.task else None
     if item.task is None or flow is None:
         return Decision(waits="invalid", text="the file cannot be read")
-    limit, spent = config.limits.usd_per_task, item.ledger.usd
-    if limit and spent is not None and spent >= limit:
-        detail = f"${spent:.2f} of ${limit:.2f} are spent (usd_per_task)"
-        return Decision(Block(item.id, item.state, "budget", detail))
+    if spent := over_task(item, scene):
+        return Decision(Block(item.id, item.state, "budget", spent))
     stage = gates.stage_of(item.ledger, flow)
     if stage.run:
         return _RUNS[stage.run](item, stage, scene)
@@ -257,6 +262,7 @@ def _incoming(item: Item, scene: Scene) -> Decision:
     agent = free_agent(role, scene)
     if agent is None:
         return Decision(waits="no agent", text="no agent is free")
+    agent = equipped(agent, role, item, scene)
     return Decision(Start(item.id, agent, free_slot(scene.load), base_now(item, scene), stage, role))
 
 

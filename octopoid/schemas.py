@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from octopoid import configkeys, details, views
+from octopoid import configkeys, costs, details, views
+from octopoid.adapters import events
 from octopoid.results import MAX_DISCOVERED, MAX_TITLE, OUTCOMES
 from octopoid.stats import RoleStats
 from octopoid.taskhead import PRIORITIES
@@ -94,6 +95,28 @@ def _decision() -> Schema:
     return _object({"at": _TEXT, "task": _TEXT, "entry": _COUNT, "who": _TEXT, **words, "variants": _WORDS})
 
 
+def _log() -> Schema:
+    """The first line is `log`, the last one `outcome`; of the events every field may be missing that says nothing."""
+    words = ("text", "name", "model", "session", "answer", "task", "started", "role", "agent", "adapter", "gate")
+    ends = ("class", "reason", "verdict")
+    counts = dict.fromkeys(("schema_version", "entry", "attempt", "turns"), _COUNT)
+    amount: Schema = {"type": "number", "minimum": 0}
+    yes: Schema = {"const": True}
+    others = {**dict.fromkeys(("wait", "seconds"), amount), **dict.fromkeys(("error", "part", "inside"), yes)}
+    tokens = dict.fromkeys(("input_tokens", "output_tokens", "cached_tokens"), _COUNT)
+    usage = _object({**tokens, "usd": amount, "priced": _TEXT}, [])
+    kind: Schema = {"enum": ["log", *events.KINDS, "text", "outcome"]}
+    said = {**dict.fromkeys((*words, *ends), _TEXT), **counts, **others, "usage": usage}
+    return _object({"kind": kind, **said}, ["kind"])
+
+
+def _cost() -> dict[str, Schema]:
+    ways: Schema = {"enum": list(costs.WAYS)}
+    since: Schema = {"anyOf": [_TEXT, {"type": "null"}]}
+    row, budgets = record(costs.Row), _list(record(costs.BudgetRow))
+    return {"by": ways, "since": since, "rows": _list(row), "total": row, "budgets": budgets}
+
+
 def _subtask() -> Schema:
     words: dict[str, Schema] = dict.fromkeys(("key", "body", "role", "flow"), _TEXT)
     lists = dict.fromkeys(("depends_on", "labels", "criteria"), _WORDS)
@@ -126,6 +149,7 @@ def _result() -> Schema:
 
 _COMMAND: Schema = {"anyOf": [{"type": "string", "minLength": 1}, {**_WORDS, "minItems": 1}]}
 _KINDS: Mapping[str, Schema] = {
+    "amounts": {"type": "object", "additionalProperties": {"type": "number", "minimum": 0}},
     "argv": {**_WORDS, "minItems": 1},
     "branch": _TEXT,
     "command": _COMMAND,
@@ -133,6 +157,7 @@ _KINDS: Mapping[str, Schema] = {
     "duration": {"anyOf": [{"type": "string", "pattern": "^([0-9]+h)?([0-9]+m)?([0-9]+s)?$"}, _COUNT]},
     "counts": {"type": "object", "additionalProperties": {"type": "integer", "minimum": 1}},
     "cron": _TEXT,
+    "dollars": {"type": "number", "minimum": 0},
     "file": _TEXT,
     "files": _WORDS,
     "land": {"enum": list(configkeys.LAND_MODES)},
@@ -190,6 +215,7 @@ _NESTED: Mapping[str, Callable[[], Schema]] = {
     "agents": lambda: _named(configkeys.AGENT, 1),
     "checks": lambda: _list({"anyOf": [_keys(configkeys.CHECK), _TEXT]}),
     "gates": _gates,
+    "prices": lambda: _named(configkeys.PRICE, 0),
     "schedules": lambda: _named(configkeys.SCHEDULE, 0),
     "stages": lambda: {**_list(_keys(configkeys.STAGE)), "minItems": 1},
 }
@@ -210,6 +236,7 @@ def _outputs() -> dict[str, Schema]:
         "thread": _output("thread", {"task": _TEXT, "state": _TEXT, "posts": _list(_post())}),
         "decisions": _output("decisions", {"decisions": _list(_decision())}),
         "stats": _output("stats", {"roles": _list(record(RoleStats))}),
+        "cost": _output("cost", _cost()),
         "lint": _output("lint", {"problems": _list(problem), "warnings": _list(problem)}),
         "doctor": _output(
             "doctor",
@@ -225,9 +252,11 @@ MEANINGS: Mapping[str, str] = {
     "show": "octopoid show ID --json",
     "why": "octopoid why ID --json",
     "events": "octopoid events --json; with -f each line is one of `events`",
+    "log": "octopoid log ID --json: one of its lines",
     "thread": "octopoid thread ID --json",
     "decisions": "octopoid decisions --json",
     "stats": "octopoid stats --json",
+    "cost": "octopoid cost --json",
     "lint": "octopoid lint --json",
     "doctor": "octopoid doctor --json",
     "agents": ".octopoid/agents.yaml",
@@ -245,5 +274,6 @@ def of(kind: str) -> Schema:
         "agents": _keys(configkeys.TOP),
         "flow": _keys(configkeys.FLOW),
         "result": _result(),
+        "log": _log(),
     }
     return {"$schema": DIALECT, "title": f"octopoid {kind}", "description": MEANINGS[kind], **made[kind]}

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # `status` needs no prices
+    from octopoid.prices import Price
+
 
 class Check(NamedTuple):
     """One of the project's own commands. A `run` of one string is run by `sh -c` as the user wrote it."""
@@ -17,8 +21,9 @@ class Check(NamedTuple):
 class Limits(NamedTuple):
     """Caps. `attempts`: charged failures of a role; `rounds`: refusals by any gate; money in US dollars, 0 = none.
 
-    `handoffs`: of one task, from role to role. `depth`, `subtasks`: of breakdowns. `proposals`: open ones at once.
-    `wip`: at most so many tasks at once with this role at work, or in this folder.
+    `usd_per_role`: of a role in a day. `usd_unknown`: what an attempt counts whose cost is not known. `handoffs`: of
+    one task, from role to role. `depth`, `subtasks`: of breakdowns. `proposals`: open ones at once. `wip`: at most so
+    many tasks at once with this role at work, or in this folder.
     """
 
     attempts: int = 3
@@ -31,6 +36,8 @@ class Limits(NamedTuple):
     subtasks: int = 20
     proposals: int = 10
     wip: Mapping[str, int] = {}
+    usd_per_role: Mapping[str, float] = {}
+    usd_unknown: float = 1.0
 
 
 class Worktrees(NamedTuple):
@@ -41,6 +48,9 @@ class Worktrees(NamedTuple):
     setup_timeout: float = 900.0
     reuse: bool = True
 
+
+DISK = "disk"
+"""The breaker that keeps every agent from starting: there is no room for their work."""
 
 ALL = "all"
 """The word for an agent that plays every role."""
@@ -77,9 +87,8 @@ class Agent(NamedTuple):
 
     @property
     def breakers(self) -> tuple[str, ...]:
-        """The breakers that keep it from starting: what it pays with, and itself."""
-        own = f"agent:{self.name}"
-        return (self.credential, own) if self.credential else (own,)
+        """The breakers that keep it from starting: what it pays with, itself, and what all agents need."""
+        return tuple(filter(None, (self.credential, f"agent:{self.name}", DISK)))
 
     def plays(self, role: str) -> bool:
         """May this agent be asked for `role`?"""
@@ -182,7 +191,7 @@ class Schedule(NamedTuple):
 
 
 class Config(NamedTuple):
-    """The whole policy. `digest` changes when any file it was read from changes."""
+    """The whole policy. `digest` changes when any file it was read from changes. `prices`: the user's own, by model."""
 
     base: str
     agents: Mapping[str, Agent]
@@ -197,3 +206,4 @@ class Config(NamedTuple):
     notify: tuple[str, ...] = ()
     digest: str = ""
     schedule: Mapping[str, Schedule] = {}
+    prices: Mapping[str, Price] = {}

@@ -13,6 +13,7 @@ from octopoid import config, configkeys, rolefiles
 from octopoid.adapters import ADAPTERS
 from octopoid.errors import Invalid
 from octopoid.model import Problem
+from octopoid.prices import Price
 from octopoid.settings import (
     Agent,
     Check,
@@ -59,7 +60,7 @@ def gates(read: Config, flow: str = "default") -> list[str]:
 
 def test_only_agents_are_required_and_every_default_holds(tmp_path: Path) -> None:
     read = config.load(home(tmp_path))
-    assert read.agents == {"implementer": Agent("implementer", "implementer", "claude")}
+    assert read.agents == {"implementer": Agent("implementer", "implementer", "claude", credential="claude")}
     flow = read.flows["default"]
     assert (gates(read), flow.land) == (["checks", "human"], "merge")
     assert flow.stages == (config.IMPLEMENT,)
@@ -83,7 +84,9 @@ gates: [human, gatekeeper, checks]
 land: {mode: squash}
 limits:
   {attempts: 4, rounds: 5, usd_per_task: 1.50, usd_per_day: 20, max_provisional: 6, handoffs: 7, depth: 1,
-   subtasks: 5, proposals: 3, wip: {implementer: 2, blocked: 9}}
+   subtasks: 5, proposals: 3, wip: {implementer: 2, blocked: 9}, usd_per_role: {implementer: 7.5, planner: 0},
+   usd_unknown: 0}
+prices: {gpt-5.5-codex: {input: 1.25, output: 10, cached: 0.125}, "org/local 7B": {input: 0, output: 0}}
 worktrees: {dir: ../trees, setup: [npm, ci], setup_timeout: 90s, reuse: false}
 notify: {command: [notify-send, "a b"]}
 agents:
@@ -98,6 +101,7 @@ agents:
     command: my-claude
     args: [--add-dir, /x]
     max_turns: 30
+    max_usd: 2.50
   gatekeeper: {adapter: scripted, script: reviews.json, silence: 10m}
   codemod: {role: implementer, adapter: command, command: "./a && ./b", pre_check: [test, -s, todo]}
   team: {role: planner, roles: [tester, planner, researcher], adapter: claude}
@@ -112,12 +116,15 @@ schedule:
     (tmp_path / "templates" / "update.md").write_text("# Update\n", encoding="utf-8")
     text = text.replace("TEMPLATE", "update")
     read = config.load(home(tmp_path, text))
-    assert read == Config(
+    assert {one.credential for one in read.agents.values()} >= {"ANTHROPIC_API_KEY", "claude", "command"}
+    plain = {name: one._replace(credential="") for name, one in read.agents.items()}
+    assert read._replace(agents=plain) == Config(
         base="release/2.x",
         agents={
             "first": Agent(
                 *("first", "implementer", "claude", 3, "sonnet", 7200.0, 0.0, ("ANTHROPIC_API_KEY", "OTHER")),
                 *("my-claude", "", ("--add-dir", "/x"), 30),
+                max_usd=2.5,
             ),
             "gatekeeper": Agent("gatekeeper", "gatekeeper", "scripted", silence=600.0, script="reviews.json"),
             "codemod": Agent(
@@ -136,7 +143,10 @@ schedule:
             Check("ruff-check", "ruff check ."),
             Check("ruff-check-2", "ruff check ."),
         ),
-        limits=Limits(4, 5, 1.5, 20.0, 6, 7, 1, 5, 3, {"implementer": 2, "blocked": 9}),
+        limits=Limits(
+            *(4, 5, 1.5, 20.0, 6, 7, 1, 5, 3, {"implementer": 2, "blocked": 9}),
+            *({"implementer": 7.5, "planner": 0.0}, 0.0),
+        ),
         worktrees=Worktrees("../trees", ("npm", "ci"), 90.0, False),
         max_agents=7,
         max_checks=3,
@@ -148,6 +158,10 @@ schedule:
             "ideas": Schedule(
                 *("ideas", "*/30 0 1 * *"), title="Look for ideas", role="proposer", flow="quick", pre_check=_PRE
             ),
+        },
+        prices={
+            "gpt-5.5-codex": Price(1.25, 10.0, 1.25, 0.125, day="agents.yaml"),
+            "org/local 7B": Price(0.0, 0.0, 0.0, 0.0, day="agents.yaml"),
         },
     )
     assert (gates(read), read.flows["default"].land) == (["human", "gatekeeper", "checks"], "squash")
@@ -252,6 +266,31 @@ BAD = {
     "fraction of a second": Bad(f"grace: 1.5\n{AGENT}", 1, 8, "`grace` must be a duration"),
     "too long": Bad(f"grace: 1000h\n{AGENT}", 1, 8, "more than 30 days"),
     "negative money": Bad(f"limits: {{usd_per_day: -1}}\n{AGENT}", 1, 23, "`usd_per_day` must be an amount"),
+    "money of no role": Bad(
+        f"limits: {{usd_per_role: {{implementor: 5}}}}\n{AGENT}",
+        1,
+        25,
+        "no file defines the role `implementor`",
+        "did you",
+    ),
+    "money of a role": Bad(
+        f"limits: {{usd_per_role: {{tester: lots}}}}\n{AGENT}", 1, 33, "`tester` must be an amount of US dollars"
+    ),
+    "unknown money": Bad(
+        f"limits: {{usd_unknown: -1}}\n{AGENT}", 1, 23, "`usd_unknown` must be an amount of US dollars"
+    ),
+    "half a price": Bad(f"prices: {{m: {{input: 5}}}}\n{AGENT}", 1, 10, "prices.m has no `output`", "add `output:`"),
+    "no price": Bad(f"prices: {{m: }}\n{AGENT}", 1, 10, "prices.m has no keys", "write {input: 1.25, output: 10}"),
+    "a price below zero": Bad(
+        f"prices: {{m: {{input: 5, output: -1}}}}\n{AGENT}", 1, 32, "`output` must be an amount of US dollars from 0"
+    ),
+    "max_usd of what cannot": Bad(
+        AGENT.replace("claude", "codex, max_usd: 2"),
+        2,
+        33,
+        "`max_usd` means nothing to the adapter `codex`",
+        "remove it",
+    ),
     "money with a sign": Bad(f"limits: {{usd_per_day: $5}}\n{AGENT}", 1, 23, "`usd_per_day` must be an amount"),
     "branch": Bad(f"base: refs/heads/main\n{AGENT}", 1, 7, "`base` must be a branch's name", "without `refs/heads/`"),
     "option as branch": Bad(f"base: --all\n{AGENT}", 1, 7, "`--all` cannot be a branch's name"),
@@ -608,7 +647,7 @@ def test_the_adapters_are_those_that_the_program_has() -> None:
 def test_every_field_of_the_settings_has_a_key_with_its_default() -> None:
     for record, keys in ((Limits, configkeys.LIMITS), (Worktrees, configkeys.WORKTREES)):
         assert {key.name: key.default for key in keys} == record._field_defaults
-    assert {key.name for key in configkeys.AGENT} == set(Agent._fields) - {"name"}
+    assert {key.name for key in configkeys.AGENT} == set(Agent._fields) - {"name", "credential"}
     assert {key.name for key in configkeys.CHECK} == set(Check._fields)
     assert {key.name for key in configkeys.SCHEDULE} == set(Schedule._fields) - {"name"}
     assert {key.name for key in configkeys.STAGE} == set(Stage._fields)

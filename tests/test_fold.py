@@ -189,8 +189,8 @@ def test_unknown_cost_stays_unknown_and_known_cost_adds_up() -> None:
     assert Evidence().success().ledger().usd is None
     evidence = Evidence().attempt(usage=Usage(usd=0.5)).attempt().attempt(usage=Usage(usd=0.25))
     assert evidence.ledger().usd == 0.75
-    assert spending(evidence.entries, 0.0) == (0.75, 1)
-    assert spending(evidence.entries, 200.0) == (0.25, 1), "only what ended since then"
+    assert spending(evidence.entries, 0.0) == {"implementer": (0.75, {"": 1})}
+    assert spending(evidence.entries, 200.0) == {"implementer": (0.25, {"": 1})}, "only what ended since then"
 
 
 def test_an_environment_failure_without_a_breaker_backs_off_and_ends() -> None:

@@ -24,6 +24,7 @@ from octopoid.plans import (
     Refuse,
     Release,
     Snapshot,
+    Spent,
     Start,
     StartChecks,
     StartReview,
@@ -146,7 +147,7 @@ def test_pool_machine_and_provisional_limits() -> None:
 
 def test_money_spent_today_and_by_the_task() -> None:
     limits = config(limits=Limits(usd_per_day=5, usd_per_task=1))
-    assert decide(item(), limits, usd_today=5.0).waits == "budget"
+    assert decide(item(), limits, spent={"tester": Spent(5.0)}).waits == "budget"
     action = decide(item(ledger=Ledger(usd=1.5)), limits).action
     assert isinstance(action, Block) and action.reason == "budget"
 

@@ -50,15 +50,15 @@ class Editor(NamedTuple):
 
     def _place(self, path: str, folders: tuple[Path, ...], changes: bool) -> Path:
         """The file that `path` really is, links followed. Raises Refused outside of `folders`."""
-        if not path or "\0" in path:
-            raise Refused("`path` is empty")
+        if not path or "\0" in path or path != path.encode("utf-8", "replace").decode():
+            raise Refused("`path` is empty, or no path")
         real = Path(os.path.realpath(self.home / path))
         inside = next((one for one in folders if real.is_relative_to(os.path.realpath(one))), None)
         if inside is None:
             where = " and ".join(map(str, folders))
             may = f"only what is below {where} may be {'changed' if changes else 'read'}" if where else _LOOK_ONLY
             raise Refused(f"{path}: {may} with this tool", denied=True)
-        if changes and ".git" in real.relative_to(os.path.realpath(inside)).parts:
+        if changes and ".git" in map(str.lower, real.relative_to(os.path.realpath(inside)).parts):  # macOS ignores case
             raise Refused(f"{path}: what is in .git is git's own", denied=True)
         return real
 

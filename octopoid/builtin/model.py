@@ -14,8 +14,8 @@ from octopoid.adapters.base import CONFIGURATION, NO_LOGIN
 from octopoid.builtin import conversation
 from octopoid.builtin.conversation import Block, Message
 from octopoid.builtin.happenings import say
-from octopoid.builtin.prices import Tokens, model
 from octopoid.errors import OctopoidError
+from octopoid.prices import Tokens, model
 
 ANSWER = 32_000
 """Tokens of one answer at most; a quarter of `context` where that is less, as for local models."""

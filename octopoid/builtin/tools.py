@@ -87,9 +87,9 @@ class Toolbox:
         command, timeout = given.get("command"), given.get("timeout", shell.USUAL)
         if not isinstance(command, str) or not command.strip():
             return Said("`command` must be text", error=True)
-        if not isinstance(timeout, int | float) or isinstance(timeout, bool) or timeout <= 0:
+        if not isinstance(timeout, int | float) or isinstance(timeout, bool) or not timeout > 0:  # NaN, too
             return Said("`timeout` must be a number of seconds", error=True)
-        ran = shell.run(command, self._env, min(float(timeout), shell.MOST))
+        ran = shell.run(command, self._env, float(min(timeout, shell.MOST)))
         return Said(ran.text, error=ran.cut)
 
     def _git(self, given: Mapping[str, Any]) -> Said:
@@ -97,7 +97,7 @@ class Toolbox:
         if (
             not isinstance(words, list)
             or not words
-            or not all(isinstance(one, str) and "\0" not in one for one in words)
+            or not all(isinstance(one, str) and _is_whole(one) for one in words)
         ):
             return Said('`arguments` must be a list of words, like ["log", "--stat"]', error=True)
         verb, *rest = words
@@ -139,6 +139,11 @@ class Toolbox:
         where = " and ".join(map(str, self._editor.writes)) or "nowhere"
         said = f"Looks at files and folders, and changes files. It changes files below: {where}."
         return {"name": name, "description": said, "input_schema": _object(properties, "command", "path")}
+
+
+def _is_whole(word: str) -> bool:
+    """No NUL, and no half of a character: JSON can hold both, an argument of a program neither."""
+    return "\0" not in word and word == word.encode("utf-8", "replace").decode()
 
 
 def _is_refused(verb: str, word: str) -> bool:

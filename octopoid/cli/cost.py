@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum
 from typing import Annotated
 
 import typer
 
-from octopoid import budgets, clock, costs, views
+from octopoid import budgets, clock, costs, prices, views
 from octopoid.budgets import Budget
 from octopoid.cli import common, judged, render
 from octopoid.costs import Row
@@ -59,9 +60,19 @@ def cost(
         render.show((render.Table("", columns, tuple(map(_cells, (*rows, total))), header=True),))
     else:
         common.say("nothing was spent yet" if not since else "nothing was spent in that time")
+    models = [row.key for row in costs.rows(paid, "model", began)[0] if row.key and row.unknown]
+    for model in _unpriced(layout, models):
+        common.say(f"what {model} costs is not known: say it under `prices:` in agents.yaml (docs/cost.md)")
     for one in today:
         common.out(f"budget: {one.text}; {budgets.money(one.left)} left")
     common.next_step("octopoid show ID shows what each attempt cost" if rows else "octopoid status")
+
+
+def _unpriced(layout: Layout, models: Iterable[str]) -> list[str]:
+    """Those of the models that neither the policy nor the table has a price for."""
+    known = judged.policy(layout)
+    own = known.prices if known else {}
+    return [model for model in models if not (prices.known(model, own) or prices.known(prices.model(model), own))]
 
 
 _COLUMNS = tuple(render.Column(name) for name in ("attempts", "in", "cached", "out", "cost", "unknown"))
