@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -18,13 +20,15 @@ from octopoid import (
     gates,
     judging,
     lifecycle,
+    metering,
     process,
     results,
+    resuming,
     spawning,
     steer,
 )
 from octopoid.adapters import ADAPTERS, Evidence, Reading
-from octopoid.adapters.base import PASSING
+from octopoid.adapters.base import NONSENSE, PASSING, by_status, cut_short, for_want_of_room, hear, output
 from octopoid.adapters.events import Event, told
 from octopoid.deliverables import Remains
 from octopoid.errors import Invalid
@@ -39,6 +43,8 @@ END_GRACE = 2.0
 """Seconds that what is left of a dead supervisor's attempt gets between SIGTERM and SIGKILL."""
 
 _DEEP = 100
+_END = 8 * 1024
+"""Bytes at the end of an output in which a program says that there was no room."""
 _WHY = 300
 """Characters of the sentence with which an open breaker is shown."""
 _RECORDS, _TAIL = 256 * 1024, 4096
@@ -71,11 +77,30 @@ def close(
     outcome = judging.judge(entry.opening, remains, item.ledger, frame, now)
     if not _at_home(item, entry):
         outcome = _elsewhere(outcome, item.state.value)
+    used = metering.used(folder, entry.opening, remains.exit, remains.reading, remains.word, config)
+    outcome = outcome._replace(**used._asdict(), began=evidence.began(folder, remains.exit))
+    outcome = _without_secrets(outcome, entry.opening, premises)
     made = framing.tasks(item, entry, remains.word, outcome, config, ids)
     outcome = _keep(layout, item, entry, remains, outcome, made)
     lifecycle.settle(layout, item.id, entry.number, outcome, now)
     _breaker(layout, entry.opening, outcome, remains.reading, premises)
     return outcome
+
+
+def _without_secrets(outcome: Outcome, opening: Opening, premises: Premises) -> Outcome:
+    agent = premises.config.agents.get(opening.agent)
+    if agent is None:
+        return outcome
+
+    def told(text: str) -> str:
+        return credentials.hidden(text, agent, premises.env)
+
+    return outcome._replace(
+        detail=told(outcome.detail),
+        feedback=told(outcome.feedback),
+        summary=told(outcome.summary),
+        questions=tuple(map(told, outcome.questions)),
+    )
 
 
 def _keep(
@@ -120,13 +145,18 @@ def _ancestors(layout: Layout, item: Item) -> list[str]:
     return found
 
 
-def close_stray(layout: Layout, task: str, entry: Entry, where: str, now: float) -> bool:
+def close_stray(layout: Layout, task: str, entry: Entry, where: str, config: Config, now: float) -> bool:
     """Close an open entry of a task that is not in an active folder any more. False: it could not be ended yet."""
     folder = layout.entry(task, entry.number)
     if not process.end_marked(str(folder), END_GRACE):
         return False
+    exit_ = _exit(folder)
+    reading, word = _reading(folder, entry, exit_, config), Result()
+    with contextlib.suppress(Invalid):
+        word = _word(folder, None)
+    used = metering.used(folder, entry.opening, exit_, reading, word, config)
     outcome = Outcome(entry.opening.kind, "", False, "stopped", f"its task went to {where}", now)
-    attempts.close(layout, task, entry.number, outcome)
+    attempts.close(layout, task, entry.number, outcome._replace(**used._asdict()))
     return True
 
 
@@ -177,7 +207,7 @@ def _elsewhere(outcome: Outcome, where: str) -> Outcome:
         outcome.ended,
         start_sha=outcome.start_sha,
         base_sha=outcome.base_sha,
-        usage=outcome.usage,
+        session=outcome.session,
     )
 
 
@@ -217,6 +247,7 @@ def _remains(layout: Layout, item: Item, entry: Entry, config: Config) -> Remain
         stop=_stop(folder),
         started=entry.started or exit_ is not None,
         documents=written,
+        session=resuming.session(folder, entry.opening, reading) if exit_ is None or failed or exit_.stopped else "",
     )
 
 
@@ -231,9 +262,8 @@ def _tail(folder: Path, failed: StepExit, adapter: str) -> str:
     """The end of what the failed step printed, as people read it: the next attempt's prompt has it too."""
     if failed.name != "agent" or adapter not in ADAPTERS:
         return evidence.tail(folder, failed)
-    hear = ADAPTERS[adapter].hear
     lines = evidence.tail(folder, failed, _RECORDS).split("\n")
-    said = (_said(line, hear(line.encode("utf-8", "replace"))) for line in lines)
+    said = (_said(line, hear(ADAPTERS[adapter], line.encode("utf-8", "replace"))) for line in lines)
     return "\n".join(text for text in said if text)[-_TAIL:]
 
 
@@ -265,7 +295,11 @@ def _reading(folder: Path, entry: Entry, exit_: Exit | None, config: Config) -> 
         opening.agent, opening.role, opening.adapter, command=(opening.agent,)
     )
     facts = Evidence(step.status, step.signal, step.ended_by, folder / "output.log", step.log_start, step.log_end)
-    return ADAPTERS[agent.adapter].read(agent, facts)
+    try:
+        reading = ADAPTERS[agent.adapter].read(agent, facts)
+    except NONSENSE:  # then its exit alone counts
+        reading = cut_short(agent.adapter, agent, facts) or by_status(facts)
+    return for_want_of_room(reading, output(facts, _END), shutil.disk_usage(folder).free)
 
 
 def _stop(folder: Path) -> str:
@@ -292,6 +326,7 @@ def _breaker(layout: Layout, opening: Opening, outcome: Outcome, reading: Readin
             passing=reading is not None and reading.reason in PASSING,
         )
         steer.trip(layout, news, opening.at, reading.retry_after if reading else 0.0)
-    elif opening.agent and outcome.class_ in ("ok", "task"):
+    elif opening.agent and outcome.began and outcome.class_ in ("ok", "task"):  # not where its pre_check said no
         agent = premises.config.agents.get(opening.agent)
-        steer.works(layout, agent.breakers if agent else (f"agent:{opening.agent}",), opening.at)
+        names = agent.breakers if agent else (f"agent:{opening.agent}",)
+        steer.works(layout, names, opening.at, outcome.ended)

@@ -16,7 +16,7 @@ class Remains(NamedTuple):
     """Everything a finished run left. `exit` None: its supervisor died. `stop`: why somebody ended it, if so.
 
     `tail`: the end of what the first failing step printed. `word`: the agent's result; `garbled`: why it is unreadable.
-    `documents`: names of those that it wrote or changed.
+    `documents`: names of those that it wrote or changed. `session`: what it can be resumed with where it was cut off.
     """
 
     exit: Exit | None
@@ -28,6 +28,7 @@ class Remains(NamedTuple):
     stop: str
     started: bool
     documents: tuple[str, ...] = ()
+    session: str = ""
 
 
 class Frame(NamedTuple):

@@ -65,6 +65,18 @@ class Facts(NamedTuple):
     changed: tuple[str, ...] = ()
 
 
+def began(folder: Path, exit_: Exit | None) -> bool:
+    """Was the agent of the entry started? Before that its worktree may still be as a gate left it."""
+    if exit_ is not None:
+        step = exit_.step("agent")
+        return step is not None and step.ended_by != "missing"
+    try:
+        record = json.loads((folder / "pid").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(record, dict) and isinstance(record.get("agent_pid"), int)
+
+
 def read_exit(entry: Path) -> Exit:
     """The exit record of an entry. Raises Invalid, FileNotFoundError."""
     path = entry / "exit.json"
@@ -83,7 +95,7 @@ def read_exit(entry: Path) -> Exit:
             for step in record["steps"]
         )
         return Exit(float(record["ended"]), bool(record["stopped"]), steps)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise _invalid(path, f"{type(error).__name__}: {error}") from None
 
 
@@ -144,7 +156,7 @@ def _record(path: Path) -> dict[str, Any]:
             record = json.loads(file.read() if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else b"")
     except FileNotFoundError:
         raise
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _invalid(path, str(error)) from None
     if not isinstance(record, dict):
         raise _invalid(path, "not a JSON object")

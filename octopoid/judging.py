@@ -9,7 +9,7 @@ from __future__ import annotations
 from octopoid.adapters.base import NOT_STARTED, Reading
 from octopoid.deliverables import Frame, Lack, Remains, lack
 from octopoid.evidence import StepExit
-from octopoid.model import Finding, Ledger, Opening, Outcome, Result, Usage
+from octopoid.model import Finding, Ledger, Opening, Outcome, Result
 from octopoid.plans import Refuse
 from octopoid.results import bounded
 
@@ -20,6 +20,9 @@ _BUILT_IN = ("worktree", "checkout", "commit", "restore")
 
 PRE_CHECK, NOTHING_TO_DO = "pre_check", 1
 """The step that tells cheaply whether a role has anything to do, and its exit status when it has not."""
+
+BUDGET = "budget"
+"""Why a program ended itself that may spend no more, in an adapter's words; and why a task is blocked."""
 
 PARK = "park"
 """What `stop ID` writes into an entry's `stop` file: the task is parked when its attempt has ended."""
@@ -64,7 +67,7 @@ def refusal(refuse: Refuse, ledger: Ledger, rounds: int, now: float) -> Outcome:
 def _attempt(opening: Opening, remains: Remains, ledger: Ledger, frame: Frame, now: float) -> Outcome:
     early = _cut_short(opening, remains, now)
     if early is not None:
-        return early
+        return early if early.charged else early._replace(session=remains.session)
     facts, word = remains.facts, remains.word
     base = Outcome(
         opening.kind,
@@ -78,7 +81,6 @@ def _attempt(opening: Opening, remains: Remains, ledger: Ledger, frame: Frame, n
         candidate=facts.head,
         summary=word.summary,
         policy=facts.policy,
-        usage=_usage(remains),
         artifacts=remains.documents,
     )
     if _nothing_to_do(remains):
@@ -193,8 +195,8 @@ def _agent_end(failed: StepExit, opening: Opening, remains: Remains, now: float)
     if failed.signal is not None:
         detail = f"killed by signal {failed.signal} that octopoid did not send"
         return _end(opening, remains, now, "ours", detail)
-    detail = _first_word(reading, failed)
-    return _end(opening, remains, now, "task", detail[:300], charged=True)
+    detail, spent = _first_word(reading, failed), reading is not None and reading.reason == BUDGET
+    return _end(opening, remains, now, "task", detail[:300], charged=True, reason=BUDGET if spent else "failed")
 
 
 def _first_word(reading: Reading | None, failed: StepExit) -> str:
@@ -229,7 +231,6 @@ def _end(
         base_sha=opening.base_sha,
         feedback=f"{detail}\n\n{remains.tail}".strip() if charged else "",
         breaker=breaker,
-        usage=_usage(remains),
     )
 
 
@@ -258,7 +259,6 @@ def _review(opening: Opening, remains: Remains, now: float) -> Outcome:
         return early
     word, thrown = remains.word, _thrown_away(remains)
     answer = Outcome("gate", "ok", False, "", word.summary + thrown, now, candidate=opening.candidate)
-    answer = answer._replace(usage=_usage(remains))
     if word.outcome == "accept":
         remarks = "\n\n".join(part for part in (word.feedback, findings(word)) if part)
         return answer._replace(verdict="accept", feedback=remarks, summary=word.summary)
@@ -317,12 +317,6 @@ def findings(word: Result) -> str:
 def _spot(one: Finding) -> str:
     place = one.file + (f":{one.line}" if one.line else "")
     return f"{place}: " if place else ""
-
-
-def _usage(remains: Remains) -> Usage:
-    """What the agent says in its result, else what the adapter read."""
-    told = remains.word.usage
-    return told if told != Usage() else (remains.reading.usage if remains.reading else told)
 
 
 def _how(step: StepExit) -> str:

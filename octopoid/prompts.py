@@ -36,6 +36,7 @@ _BACKTICKS = re.compile("`+")
 
 _OF_THE_ROLE = ("role", "writes")
 """Variables that come from the role itself, besides the fields of Prompt."""
+_INTERRUPTED = '{% include "interrupted" %}'
 _PLAIN_PARTS = '{% include "asked" %}{% include "given" %}{% include "worktree" %}{% include "contract" %}'
 
 
@@ -55,7 +56,8 @@ class Prompt(NamedTuple):
     `answers`: the person's (question, answer) pairs. `notes`: what earlier attempts said about themselves.
     `produces`: what is asked for, "" = what the role says. `artifact`: absolute path of the document to be written.
     `documents`: the newest version of each. `roles`, `flows`: what a hand-over and subtasks may name. `advisory`: the
-    verdict refuses nothing. `children`: ids of the tasks that this one was divided into.
+    verdict refuses nothing. `children`: ids of the tasks that this one was divided into. `interrupted`: it goes on in
+    the session in which it was cut off; every prompt begins with that then.
     """
 
     task: Task
@@ -77,6 +79,7 @@ class Prompt(NamedTuple):
     flows: tuple[str, ...] = ()
     advisory: bool = False
     children: tuple[str, ...] = ()
+    interrupted: bool = False
 
 
 def render(role: Role, prompt: Prompt) -> str:
@@ -94,6 +97,8 @@ def render(role: Role, prompt: Prompt) -> str:
         raise Invalid(str(problem), (problem,), problem.hint) from None
     if role.plain:
         text = f"{role.template.strip(chr(10))}\n\n{text}"
+    if prompt.interrupted:
+        text = f"{_compiled(_INTERRUPTED).render(variables)}{text}"
     return text.strip("\n").encode("utf-8", "replace").decode("utf-8") + "\n"
 
 

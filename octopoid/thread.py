@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from octopoid import attempts, journal, results, steer, stopping, store, taskfile
+from octopoid import attempts, hearing, journal, results, steer, stopping, store, taskfile, telling
 from octopoid.errors import Conflict, Invalid, NotFound, UsageError
 from octopoid.layout import Layout
 from octopoid.model import Choice, Entry, Finding, Opening, Outcome, Result, Subtask, Task
@@ -109,8 +109,8 @@ def decisions(layout: Layout, task: str) -> tuple[Decided, ...]:
     return tuple(made)
 
 
-def say(layout: Layout, task: str, text: str, now: float) -> bool:
-    """A person's word for the next attempt of `task`. True: an agent is at work on it, and will not hear it.
+def say(layout: Layout, task: str, text: str, now: float) -> telling.Said:
+    """A person's word for the next attempt of `task`, and for who is at work on it now, where that can be.
 
     Raises NotFound, UsageError for no text or too much of it, Conflict for a task that is over or inside an agent.
     """
@@ -130,7 +130,7 @@ def say(layout: Layout, task: str, text: str, now: float) -> bool:
     first = words.splitlines()[0][:200]
     journal.append(layout, journal.Event(now, "say", task, by="person", entry=begun.number, detail=first))
     steer.wake(layout)
-    return bool(stopping.live(layout, task))
+    return telling.pass_on(layout, task, begun.number, words)
 
 
 def _way_back(layout: Layout, task: str, state: State, path: Path) -> str:
@@ -176,6 +176,8 @@ def _who(entry: Entry) -> str:
 def _posts(told: _Told) -> Iterator[Post]:
     if told.trouble:
         yield told.post("note", told.trouble)
+    for number, at in hearing.heard(str(told.layout.entry(told.task, told.entry.number))):
+        yield told.post("note", f"heard what was said in {number:03d}")._replace(at=at)
     yield from _ENTRIES.get(told.entry.opening.kind, _person)(told)
 
 
@@ -260,7 +262,8 @@ def _prompt(told: _Told) -> Iterator[Post]:
     else:
         number = f"attempt {opening.attempt}" if opening.attempt else ""
         stage = f"stage {opening.stage}" if opening.stage else ""
-        text = ", ".join(filter(None, (number, stage, f"agent {opening.agent}" if opening.agent else "")))
+        agent = f"agent {opening.agent}" if opening.agent else ""
+        text = ", ".join(filter(None, (number, stage, agent, "in the session before" if opening.session else "")))
     yield told.post("prompt", text, late=False, refs=(told.file("prompt.md"),))
 
 
@@ -344,6 +347,7 @@ _MOVES: Mapping[str, str] = {
     "reopen": "work on it again",
     "cancel": "given up",
     "move": "moved by hand into {to}",
+    "attach": "at work in its worktree (octopoid attach)",
 }
 _ENTRIES: Mapping[str, Callable[[_Told], Iterator[Post]]] = {
     "attempt": _attempt,

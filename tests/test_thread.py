@@ -16,6 +16,7 @@ from octopoid import attempts, journal, lifecycle, process, results, schemas, st
 from octopoid.errors import Conflict, Invalid, NotFound, UsageError
 from octopoid.model import Choice, Entry, Finding, Opening, Outcome, Result, Subtask, Usage
 from octopoid.states import State
+from octopoid.telling import Said
 from octopoid.thread import Post
 
 TASK = "colour"
@@ -150,7 +151,7 @@ def test_words_to_a_running_agent_reach_the_next_attempt(repo: Repo) -> None:
     with repo.background("run"):
         eventually(lambda: (repo.layout.entry(TASK, 1) / "pid").exists())
         answer = repo.octopoid("say", TASK, "-m", "-", input="look at the\nbrand book\n")
-        assert "an agent is at work on it now: its next attempt reads this" in answer.err
+        assert "its program cannot be told while it works: the next attempt reads it" in answer.err
         assert f"octopoid stop {TASK} ends this attempt" in answer.err
         gate.touch()
         eventually(lambda: lifecycle.ledger_of(repo.layout, TASK).charged, 20)
@@ -200,7 +201,7 @@ def test_a_word_is_kept_as_it_was_said_and_moves_nothing(repo: Repo) -> None:
     init(repo)
     path = drop(repo, TASK, "# T\n", state=State.BLOCKED)
     before = path.read_bytes(), path.stat().st_mtime_ns
-    assert thread.say(repo.layout, TASK, "Line one\x1b[31m\r\nline ünd\udce9\n", NOW) is False
+    assert thread.say(repo.layout, TASK, "Line one\x1b[31m\r\nline ünd\udce9\n", NOW) == Said()
     (entry,) = attempts.read(repo.layout, TASK)
     assert entry.opening == Opening("say", NOW, by="person", text="Line one[31m\nline ünd?")
     assert (path.read_bytes(), path.stat().st_mtime_ns) == before
