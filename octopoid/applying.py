@@ -150,12 +150,12 @@ class Hands:
         if entry.opening.kind == "landing":
             self._landed(item, landing.resume(self.layout, item, entry, at.now, drop=action.drop), at)
             return
+        self.surveyor.spent(item.id)
         outcome = closing.close(self.layout, item, entry, closing.Premises(at.config, self.env), at.look.ids, at.now)
         if outcome is None:
             self._later[item.id] = at.now + SHORTLY
             self.say(f"{item.id}: something of its last attempt still runs and is being ended")
             return
-        self.surveyor.spent(outcome.usage.usd or 0.0)
         who = entry.opening.gate or entry.opening.agent or entry.opening.kind
         what = _ENDINGS.get(outcome.verdict or outcome.verb) or outcome.reason or "ended"
         detail = outcome.detail.splitlines()[0] if outcome.detail.strip() else ""
@@ -173,7 +173,9 @@ class Hands:
             closing.end(self.layout, action.task, entry, action.detail, action.gently)
         else:
             state = at.look.ids.get(action.task)
-            closing.close_stray(self.layout, action.task, entry, state.value if state else "nowhere", at.now)
+            self.surveyor.spent(action.task)
+            where = state.value if state else "nowhere"
+            closing.close_stray(self.layout, action.task, entry, where, at.config, at.now)
 
     def _refuse(self, action: Refuse, at: Moment) -> None:
         closing.refuse(self.layout, _item(at, action.task), action, at.config, at.now)
@@ -298,6 +300,8 @@ class Hands:
     def _free_worktree(self, task: str, at: Moment) -> None:
         folder = steps.worktrees_folder(self.layout, at.config)
         for path in [folder / name for name in store.durable_names(folder) if worktrees.owner(name) == task]:
+            if worktrees.is_attached(self.layout.root, path):
+                continue  # it stays for `clean`
             if not at.config.worktrees.reuse:
                 worktrees.remove(self.layout.root, path)
             elif self._idle is not None:

@@ -123,7 +123,7 @@ def _alive(layout: Layout, task: str) -> str:
     names = store.durable_names(layout.entries(task))
     if any(locks.is_held(layout.entries(task) / name / "lock") for name in names if name.isdecimal()):
         return "something still runs for it"
-    return ""
+    return "a person is in it (octopoid attach)" if locks.is_held(layout.attach_lock(task)) else ""
 
 
 def _keeps(layout: Layout, task: str, place: Path) -> str:

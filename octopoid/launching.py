@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from octopoid import attempts, documents, durable, git, lifecycle, process, store
+from octopoid import attempts, documents, durable, git, lifecycle, locks, process, store
 from octopoid.errors import LostRace
 from octopoid.fold import session_key
 from octopoid.gates import artifact_of, checks_key, produces
@@ -69,7 +69,7 @@ def start_attempt(site: Site, item: Item, start: Start, reuse: Path | None, now:
         artifact=artifact_of(role, start.stage, site.config),
         session=item.ledger.sessions.get(session_key(agent.name, role), ""),
     )
-    begun = attempts.begin(site.layout, item.id, opening, _files(site, item), locked=True)
+    begun = _begin(site, item, opening)
     with _holding(begun):
         lifecycle.claim(site.layout, item.id, begun.number, agent.name, now)
         steps = _attempt_steps(site, item, start, opening, begun.path, reuse)
@@ -127,7 +127,7 @@ def start_checks(site: Site, item: Item, checks: tuple[Check, ...], projection: 
         result_sha=projection.result_sha,
         checks=tuple(check.name for check in checks),
     )
-    begun = attempts.begin(site.layout, item.id, opening, _files(site, item), locked=True)
+    begun = _begin(site, item, opening)
     with _holding(begun):
         worktree = site.worktree(item.id)
         steps = [
@@ -150,7 +150,7 @@ def start_probe(site: Site, item: Item, probe: StartProbe, reuse: Path | None, n
         checks=tuple(check.name for check in probe.checks),
         produces="document",  # it changes nothing that is kept
     )
-    begun = attempts.begin(site.layout, item.id, opening, _files(site, item), locked=True)
+    begun = _begin(site, item, opening)
     with _holding(begun):
         lifecycle.claim(site.layout, item.id, begun.number, "checks", now)
         worktree = site.worktree(item.id)
@@ -174,7 +174,7 @@ def take_branch(site: Site, item: Item, take: TakeBranch, now: float) -> None:
         base_sha=take.base.sha or "",
         to=take.candidate,
     )
-    begun = attempts.begin(site.layout, item.id, opening, _files(site, item), locked=True)
+    begun = _begin(site, item, opening)
     with _holding(begun):
         lifecycle.claim(site.layout, item.id, begun.number, take.stage.name, now)
         detail = f"the branch of the project is at {take.candidate[:12]}"
@@ -210,7 +210,7 @@ def start_review(site: Site, item: Item, review: StartReview, reuse: Path | None
         slot=review.slot,
         produces="verdict",
     )
-    begun = attempts.begin(site.layout, item.id, opening, _files(site, item), locked=True)
+    begun = _begin(site, item, opening)
     with _holding(begun):
         candidate = item.ledger.candidate
         worktree = site.worktree(apart(item.id, review.gate) if review.apart else item.id)
@@ -239,6 +239,17 @@ def start_landing(site: Site, item: Item, begun: attempts.Begun, opening: Openin
             task_file=str(site.layout.task_file(State.PROVISIONAL, item.id)),
         )
         return _start(site, item, opening, begun, [moving], ())
+
+
+def _begin(site: Site, item: Item, opening: Opening) -> attempts.Begun:
+    """The entry, locked. `octopoid attach` takes its lock and then looks for such entries; here it is the other way
+    round, so at least one of the two sees the other. Raises LostRace: a person is in the worktree.
+    """
+    begun = attempts.begin(site.layout, item.id, opening, _files(site, item), locked=True)
+    if locks.is_held(site.layout.attach_lock(item.id)):
+        with _holding(begun):
+            raise LostRace(f"{item.id}: a person is in its worktree")
+    return begun
 
 
 def _files(site: Site, item: Item) -> dict[str, bytes]:

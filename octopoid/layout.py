@@ -121,6 +121,15 @@ class Layout(NamedTuple):
         return self.landing_locks / f"{base.replace('/', '%')}.lock"
 
     @property
+    def attach(self) -> Path:
+        """A lock for each task in whose worktree a person is, or was."""
+        return self.run / "attach"
+
+    def attach_lock(self, task: str) -> Path:
+        """Held while a person is in the worktree of `task` (`octopoid attach`)."""
+        return self.attach / f"{task}.lock"
+
+    @property
     def stop_request(self) -> Path:
         """Present while a person's `stop` waits for the scheduler to leave."""
         return self.run / "stop"

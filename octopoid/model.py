@@ -159,7 +159,7 @@ class Outcome(NamedTuple):
     be made from its `children.json`; the marker `spawned` says that they were. `approval`: a person must say yes first.
     `next_stage`, `next_role`: where the task stands after this. `session`: what its agent can be resumed with. `bare`:
     the candidate brings no work of its own, it only says where documents, a verdict or tasks come from. `model`,
-    `turns`: what the program said that it used.
+    `turns`: what the program said that it used. `began`: its agent was started, so its work is in the worktree.
     """
 
     kind: str
@@ -191,6 +191,7 @@ class Outcome(NamedTuple):
     bare: bool = False
     model: str = ""
     turns: int | None = None
+    began: bool = False
 
 
 class Entry(NamedTuple):
@@ -242,7 +243,9 @@ class Ledger(NamedTuple):
     waits for a person's yes. `handoff`: the role that was asked to take over; `handoffs`: how often. `conflict`: the
     candidate did not merge. `artifacts`: document → number of the entry with its newest version. `children`: ids of its
     subtasks. `spawn`: numbers of the entries whose tasks are not all made yet. `sessions`: agent and role → what it can
-    be resumed with, after a question. `bare`: there is nothing to land, so no gate is asked about it.
+    be resumed with, after a question or after it was cut off; `cuts`: how that was, and how often in a row it was in
+    that session before. `bare`: there is nothing to land, so no gate is asked about it. `usd_before`: what of `usd` was
+    spent before the last reset; `unpriced`: adapter → attempts since then whose cost is not known.
     """
 
     expected: str = ""
@@ -267,6 +270,8 @@ class Ledger(NamedTuple):
     feedback: tuple[Feedback, ...] = ()
     questions: tuple[str, ...] = ()
     usd: float | None = None
+    usd_before: float = 0.0
+    unpriced: Mapping[str, int] = {}
     landed: str = ""
     policy: bool = False
     judged: bool = False
@@ -286,6 +291,7 @@ class Ledger(NamedTuple):
     children: tuple[str, ...] = ()
     spawn: tuple[int, ...] = ()
     sessions: Mapping[str, str] = {}
+    cuts: Mapping[str, tuple[str, int]] = {}
     died: Mapping[str, int] = {}
     bare: bool = False
 
@@ -303,11 +309,15 @@ class Item(NamedTuple):
 
 
 class Pauses(NamedTuple):
-    """Who starts nothing: everything, some tasks, some agents."""
+    """Who starts nothing: everything, some tasks, some agents.
+
+    `attached`: tasks in whose worktree a person is (`octopoid attach`), with the pid of their shell, 0 = unknown.
+    """
 
     all: bool = False
     tasks: frozenset[str] = frozenset()
     agents: frozenset[str] = frozenset()
+    attached: Mapping[str, int] = {}
 
 
 class Breaker(NamedTuple):

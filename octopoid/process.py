@@ -57,11 +57,11 @@ def start(
     env: Mapping[str, str],
     cwd: str | None = None,
     stdin: str = os.devnull,
-    output: int,
+    output: int | tuple[int, int],
     keep: int | None = None,
     new_session: bool = True,
 ) -> int:
-    """Start `argv` (no shell), return its pid. stdout and stderr go to the descriptor `output`, `keep` becomes LOCK_FD.
+    """Start `argv` (no shell), return its pid. stdout and stderr go to `output` (one or two), `keep` becomes LOCK_FD.
 
     Every other descriptor of ours is close-on-exec. With `cwd` this process changes its own directory first: only for
     a process without threads. Raises OSError (its `filename` is the argv[0], `cwd` or `stdin` that was wrong) and
@@ -72,7 +72,7 @@ def start(
     opened: list[int] = []
     try:
         opened.append(os.open(stdin, os.O_RDONLY | os.O_CLOEXEC))
-        wanted = [(opened[0], 0), (output, 1), (output, 2)]
+        wanted = [(opened[0], 0), *zip(output if isinstance(output, tuple) else (output, output), (1, 2), strict=True)]
         if keep is not None:
             wanted.append((keep, LOCK_FD))
         actions = []
@@ -285,7 +285,7 @@ def read_pid(entry: str) -> dict[str, Any]:
     """What the entry's `pid` says; {} if it is not there, cannot be read, or is from another boot."""
     try:
         record = lean.loads(_read(os.path.join(entry, "pid")).decode("ascii"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     if not isinstance(record, dict) or record.get("boot_id") != boot_id():
         return {}

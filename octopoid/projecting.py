@@ -71,6 +71,8 @@ class Projector:
         flow = gates.flow_of(item.task, config) if item.task else None
         if flow is None or flow.land == "none" or projection.empty or item.ledger.retry_at > now:
             return True
+        if item.id in pauses.attached:
+            return True
         key = gates.checks_key(gates.checks_for(item, flow, config))
         verdict = checks_verdict(item.ledger, projection.tree, key)
         if verdict is not None:

@@ -39,6 +39,12 @@ def approval_text(item: Item) -> str:
     return f"waits for your yes or no about: {ledger.awaiting}{what}"
 
 
+def attached_text(pid: int) -> str:
+    """What keeps the scheduler away from a task in whose worktree a person is. `pid`: of their shell, 0 = unknown."""
+    who = f"octopoid attach, pid {pid}" if pid else "octopoid attach"
+    return f"you are in its worktree ({who}); the scheduler goes on with it when that ends"
+
+
 def subtasks_text(item: Item, items: Iterable[Item], ids: Mapping[str, State]) -> str:
     """How far its subtasks are; one that needs a person is named. "" when none is among the active `items`."""
     children = item.ledger.children

@@ -81,7 +81,8 @@ class Scheduler:
         hands.children |= self.housekeeper.notify(plan, config, self.env)
         durable.write(self.layout.last_tick, clock.iso(now()).encode() + b"\n", sync=False)
         times = [one for one in (policy.next_time(plan), hands.wait_until(now()), standing) if one]
-        return Tick(plan, look, acted, min(times, default=0.0), stamps, Pulse(snapshot.live, snapshot.panel))
+        pulse = Pulse(snapshot.live, snapshot.panel, snapshot.pauses.attached)
+        return Tick(plan, look, acted, min(times, default=0.0), stamps, pulse)
 
     def _standing_work(self, config: Config, now: float) -> float:
         """Make the tasks whose time has come; when the next one will (0: never)."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 from octopoid import clock, durable, locks
@@ -14,21 +16,45 @@ from octopoid.model import Breaker, Pauses, Problem
 
 BREAKER_FIRST = 30.0
 BREAKER_CAP = 900.0
+_SKEW = 5.0
+"""Seconds that a clock may jump about without meaning anything."""
+_DOUBLED = 10
+"""Times that a wait is doubled at most: an outage of weeks has thousands of trips, and a float has an end."""
+LONGEST = 8 * 86400.0
+"""Seconds. The longest limit that a provider counts in is a week; who says more than that is not believed."""
 LOCK_TIMEOUT = 5.0
 """Seconds. Whoever holds the lock writes one small file."""
 
 
 def pauses(layout: Layout) -> Pauses:
-    """The pauses in force, from the names in `run/pause/`."""
+    """The pauses in force, from the names in `run/pause/`, and where a person is at work."""
     try:
         names = os.listdir(layout.pause)
     except FileNotFoundError:
-        return Pauses()
+        names = []
     return Pauses(
         all="all" in names,
         tasks=frozenset(name.removeprefix("task-") for name in names if name.startswith("task-")),
         agents=frozenset(name.removeprefix("agent-") for name in names if name.startswith("agent-")),
+        attached=attached(layout),
     )
+
+
+def attached(layout: Layout) -> dict[str, int]:
+    """The tasks in whose worktree a person is, with the pid that they left, 0 = none. The kernel says who: a lock."""
+    try:
+        names = sorted(os.listdir(layout.attach))
+    except FileNotFoundError:
+        return {}
+    locked = (name.removesuffix(".lock") for name in names if name.endswith(".lock"))
+    return {task: _pid_in(layout.attach_lock(task)) for task in locked if locks.is_held(layout.attach_lock(task))}
+
+
+def _pid_in(path: Path) -> int:
+    try:
+        return int(path.read_bytes())
+    except (OSError, ValueError):
+        return 0
 
 
 def pause(layout: Layout, name: str) -> bool:
@@ -57,7 +83,7 @@ def breakers(layout: Layout) -> dict[str, Breaker]:
         return {name: _breaker(name, facts) for name, facts in record.items()}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         problem = Problem(layout.breakers, 0, 0, f"cannot be read: {error}", "octopoid doctor --fix sets it aside")
         raise Invalid(str(problem), (problem,)) from None
 
@@ -68,28 +94,40 @@ def trip(layout: Layout, news: Breaker, began: float, retry_after: float = 0.0) 
     For 30 s, doubled at each trip in a row up to 15 min; or for `retry_after` seconds, where somebody said so. An
     attempt from before it was opened brings no news: four agents with one wrong key are one trip. Raises Invalid.
     """
+    retry_after = min(retry_after, LONGEST) if retry_after > 0 else 0.0  # neither negative nor "not a number"
     with _holding(layout):
         known = breakers(layout)
         before = known.get(news.name)
-        if before is not None and began < before.since:
+        if before is not None and began < before.since <= news.since:  # not where the clock was set back since
             until = max(before.until, news.since + retry_after if retry_after else 0.0)
             breaker = before._replace(until=until)
         else:
             same = before is not None and set(news.marks) <= set(before.marks)
             trips = before.trips + 1 if before and same else 1
-            usual = min(BREAKER_CAP, BREAKER_FIRST * 2.0 ** (trips - 1))
+            usual = min(BREAKER_CAP, BREAKER_FIRST * 2.0 ** min(trips - 1, _DOUBLED))
             wait = max(retry_after, usual / 2 if trips > 1 else 0.0) if retry_after else usual
             breaker = news._replace(trips=trips, until=news.since + wait)
         _write(layout, {**known, breaker.name: breaker})
     return breaker
 
 
-def works(layout: Layout, names: Collection[str], began: float) -> None:
-    """An attempt that began at `began` got somewhere with these: close those that were opened before it began."""
+def current(breaker: Breaker, now: float) -> Breaker:
+    """The breaker as it counts at `now`: what was opened in the future was, before the clock was set back, and is due.
+
+    Then whoever is at work may be its try, whenever they began.
+    """
+    return breaker if breaker.since <= now + _SKEW else breaker._replace(since=0.0, until=0.0)
+
+
+def works(layout: Layout, names: Collection[str], began: float, now: float = math.inf) -> None:
+    """An attempt that began at `began` got somewhere with these: close those that were opened before it began.
+
+    So are those that were opened after `now`: the clock was set back.
+    """
     if any(name in breakers(layout) for name in names):  # nearly never: nothing is locked for it
         with _holding(layout):
             known = breakers(layout)
-            mended = {name for name in names if name in known and known[name].since <= began}
+            mended = {one for one in names if one in known and not began < known[one].since <= now}
             if mended:
                 _write(layout, {name: one for name, one in known.items() if name not in mended})
 
@@ -122,7 +160,7 @@ def _breaker(name: str, facts: Mapping[str, Any]) -> Breaker:
     since, until = clock.parse(str(facts["since"])), clock.parse(str(facts["until"]))
     agents, marks = (tuple(map(str, facts.get(key, ()))) for key in ("agents", "marks"))
     fix, passing = str(facts.get("fix", "")), facts.get("passing") is True
-    return Breaker(name, str(facts["why"]), since, until, int(facts["trips"]), fix, agents, marks, passing)
+    return Breaker(name, str(facts["why"]), since, until, max(0, int(facts["trips"])), fix, agents, marks, passing)
 
 
 def _write(layout: Layout, known: Mapping[str, Breaker]) -> None:

@@ -223,8 +223,16 @@ def make_room(root: Path, place: Path) -> str:
     return former
 
 
+def is_attached(root: Path, place: Path) -> bool:
+    """Is a person in this worktree of ours (`octopoid attach`)?"""
+    return locks.is_held(Layout(root).attach_lock(owner(place.name)))
+
+
 def take_over(root: Path, place: Path, old: Path, start: str) -> bool:
     """Move the idle worktree `old` to `place` and put `start` there. False: it cannot be used (and may be gone)."""
+    if is_attached(root, old):
+        say(f"octopoid: {old} is not reused: a person is in it")
+        return False
     try:
         gitdir = site(root, old)
         private = [name for name in ("config.worktree", "locked", "modules") if (gitdir / name).exists()]
@@ -348,8 +356,11 @@ def delete(path: Path) -> None:
 def remove(root: Path, worktree: Path) -> None:
     """Remove a worktree of ours, folder and registration. Whether its work has landed is the caller's business.
 
-    Raises Contained for the main checkout, what contains it, and a worktree that we did not make; OSError.
+    Raises Contained for the main checkout, what contains it, a worktree that we did not make or that a person is in;
+    OSError.
     """
+    if is_attached(root, worktree):
+        raise Contained(f"a person is in {worktree} (octopoid attach)")
     known = _registered(root, worktree)
     if worktree == root or worktree in root.parents:
         raise Contained(f"{worktree} holds the user's checkout")
