@@ -13,6 +13,7 @@ import pytest
 from harness import OCTOPOID, PACKAGE, PROJECT, Repo, commit, git
 
 from octopoid import config, detect
+from octopoid.adapters import ADAPTERS
 from octopoid.states import State
 
 
@@ -237,7 +238,7 @@ def answer_on_terminal(repo: Repo, *args: str, replies: tuple[str, ...]) -> tupl
 
 def test_on_a_terminal_it_asks_and_every_question_has_a_default(repo: Repo) -> None:
     git(repo, "branch", "develop")
-    replies = ("nowhere", "develop", "comand", "command", "./agent --yes", "make check")
+    replies = ("nowhere", "develop", "comand", "command", "./agent --yes", "make check", "")
     status, seen = answer_on_terminal(repo, "init", replies=replies)
     assert status == 0, seen
     assert "there is no branch `nowhere`" in seen and "did you mean `command`?" in seen
@@ -245,7 +246,7 @@ def test_on_a_terminal_it_asks_and_every_question_has_a_default(repo: Repo) -> N
     assert policy.base == "develop" and policy.agents["implementer"].command == "./agent --yes"
     assert checks_of(repo) == ["make check"]
     repo.layout.agents_yaml.unlink()
-    status, seen = answer_on_terminal(repo, "init", replies=("", "", ""))
+    status, seen = answer_on_terminal(repo, "init", replies=("", "", "", ""))
     assert status == 0, seen
     assert config.load(repo.layout.home).base == "main"
     assert checks_of(repo) == []

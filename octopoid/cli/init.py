@@ -15,9 +15,11 @@ import typer
 from octopoid import agentnote, config, detect, git, gitfiles, setup
 from octopoid.adapters import ADAPTERS
 from octopoid.cli import common
+from octopoid.doctor.policies import is_logged_in
 from octopoid.errors import GitError, Invalid, NotFound, UsageError
 from octopoid.hints import nearest
 from octopoid.layout import Layout
+from octopoid.settings import Agent
 
 cli = typer.Typer()
 
@@ -208,17 +210,23 @@ def _installed() -> list[str]:
 def _about(layout: Layout, choice: _Choice) -> None:
     """What was detected, and what was not."""
     common.out(f"base branch: {choice.base}")
-    program = ADAPTERS[choice.adapter].facts.program
+    facts = ADAPTERS[choice.adapter].facts
+    program = facts.program
     if program and _is_there(choice.adapter):
         common.out(f"agent: {choice.adapter} ({shutil.which(program)})")
     elif program:
         common.out(f"agent: {choice.adapter}, but there is no `{program}` on PATH: install it before `octopoid run`")
+        if facts.install:
+            common.say(f"to install it: {facts.install}")
     else:
         common.out(f"agent: {choice.adapter}")
     if choice.adapter == "command" and not choice.command and not (layout.root / _COMMAND).exists():
         common.say(f"edit `command:` in .octopoid/agents.yaml: it names {_COMMAND} until you say what to run")
     if choice.adapter == "scripted":
         common.say("edit `script:` in .octopoid/agents.yaml: it names scripts/agent.yaml, which you write")
+    if not any(key in os.environ for key in facts.keys) and is_logged_in(facts, Agent("", "", ""), os.environ) is False:
+        ways = (f"set {facts.keys[0]} where `octopoid run` is started", facts.login)
+        common.say(f"no login of it was found here: {', or '.join(way for way in ways if way)}")
     others = [name for name in _installed() if name != choice.adapter]
     if others:
         common.say(f"also on PATH: {', '.join(others)}; several agents may work side by side (docs/agents.md)")
