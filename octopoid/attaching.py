@@ -22,6 +22,7 @@ from octopoid import (
     gitfiles,
     journal,
     locks,
+    resuming,
     steer,
     steps,
     stopping,
@@ -30,8 +31,6 @@ from octopoid import (
     worktrees,
 )
 from octopoid.adapters import ADAPTERS
-from octopoid.adapters.base import hear
-from octopoid.adapters.events import STARTED
 from octopoid.errors import Conflict, Contained, Invalid, NotFound, OctopoidError, UsageError
 from octopoid.layout import Layout
 from octopoid.model import Entry, Item, Opening
@@ -49,8 +48,7 @@ PATIENCE = 30.0
 _PROBES = 0.5
 """Seconds during which a lock that cannot be taken may be held by nothing but somebody's look at it."""
 _CLOSING = 10.0
-_FIRST = 4 << 20
-"""Bytes of a log in which an agent's program names its session."""
+"""Seconds for a scheduler to take in a run that has ended."""
 _TOLD = 20
 """Commits, and files, that are named."""
 
@@ -327,21 +325,9 @@ def resumption(site: Site, task: str, entries: Sequence[Entry]) -> tuple[str, ..
     if adapter is None or not adapter.interactive(agent, "session"):
         message = f"the program of agent {agent.name} ({opening.adapter}) cannot be gone on with in a terminal"
         raise UsageError(message, f"octopoid attach {task} opens a shell")
-    session = (entry.outcome.session if entry.outcome else "") or _session(
-        site.layout.entry(task, entry.number), opening
-    )
+    log = site.layout.entry(task, entry.number) / "output.log"
+    session = (entry.outcome.session if entry.outcome else "") or resuming.began(log, adapter)[0]
     if not session:
         message = f"attempt {opening.attempt} of {task} left no session to go on with"
         raise NotFound(message, f"octopoid attach {task} opens a shell")
     return adapter.interactive(agent, session)
-
-
-def _session(entry: Path, opening: Opening) -> str:
-    """What its program calls the session, from its records: also where it was killed."""
-    try:
-        with (entry / "output.log").open("rb") as log:
-            data = log.read(_FIRST)
-    except FileNotFoundError:
-        return ""
-    events = (event for line in data.splitlines() for event in hear(ADAPTERS[opening.adapter], line) or ())
-    return next((event.session for event in events if event.kind == STARTED and event.session), "")

@@ -18,6 +18,8 @@ from octopoid.layout import Layout
 from octopoid.model import Entry, Opening, Outcome, Problem
 
 SPAWNED = "spawned"
+GONE = ".gone-"
+"""How the folder of a task's evidence begins whose file is gone; its name ends with `-` and eight characters."""
 
 _MAX_NUMBER = 99_999
 _SHORT = 72
@@ -197,7 +199,7 @@ def set_aside(layout: Layout, task: str) -> Path | None:
     source = layout.entries(task)
     if not source.is_dir():
         return None
-    target = layout.attempts / f".gone-{task}-{secrets.token_hex(4)}"
+    target = layout.attempts / f"{GONE}{task}-{secrets.token_hex(4)}"
     source.rename(target)
     durable.sync_folder(layout.attempts)
     return target

@@ -6,7 +6,6 @@ A word that cannot be read is refused with what is wrong and the nearest right k
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -27,6 +26,8 @@ MAX_TEXT = 16 << 10
 MAX_TITLE = 250
 """Characters of the title of a subtask: as many as a task file takes."""
 MAX_DISCOVERED = 5
+MAX_COUNT, MAX_MONEY = 10**12, 10**6
+"""Tokens, and US dollars, of one attempt: what says more than that is no count but nonsense."""
 _MAX_LINE = 2 << 10
 _MAX_WORD = 200
 _MAX_ITEMS = 50
@@ -57,6 +58,8 @@ def load(data: bytes) -> Result:
         _refuse(f"not JSON: {error.msg}", line=error.lineno, column=error.colno)
     except RecursionError:
         _refuse("nested too deeply")
+    except ValueError as error:  # a number of thousands of digits
+        _refuse(f"not JSON: {bounded(str(error), _MAX_WORD)}")
     return parse_mapping(value)
 
 
@@ -192,12 +195,16 @@ def _questions(value: object, what: str) -> tuple[str, ...]:
 def _count(value: object, what: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         _refuse(f"`{what}` must be a whole number from 0")
+    if value > MAX_COUNT:
+        _refuse(f"`{what}` is more than {MAX_COUNT}")
     return value
 
 
 def _money(value: object, what: str) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < math.inf:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not value >= 0:
         _refuse(f"`{what}` must be a number from 0")
+    if value > MAX_MONEY:
+        _refuse(f"`{what}` is more than {MAX_MONEY}")
     return float(value)
 
 

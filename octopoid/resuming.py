@@ -21,16 +21,16 @@ def session(folder: Path, opening: Opening, reading: Reading | None) -> str:
     adapter = ADAPTERS.get(opening.adapter)
     if adapter is None or opening.produces == "verdict" or (reading is not None and reading.reason == LOST):
         return ""
-    heard, busy = _heard(folder / "output.log", adapter)
-    found = (reading.session if reading else "") or heard
+    named, busy = began(folder / "output.log", adapter)
+    found = (reading.session if reading else "") or named
     if not found:  # it never began, so what it was to go on with is as it was
         return opening.session
     # One that called no tool yet has nothing but its prompt, and is given that anyway.
     return found if busy or opening.session else ""
 
 
-def _heard(log: Path, adapter: Adapter) -> tuple[str, bool]:
-    """The name of the session, and whether a tool was called in it."""
+def began(log: Path, adapter: Adapter) -> tuple[str, bool]:
+    """What its program calls the session, also where it was killed, and whether a tool was called in it."""
     found, read = "", 0
     try:
         with log.open("rb") as lines:

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 from octopoid import clock
 from octopoid.look import Look
 from octopoid.model import Breaker, Entry, Item, Pauses, Problem, Task
-from octopoid.ready import approval_text, settled_at, subtasks_text, waiting_on
+from octopoid.ready import approval_text, attached_text, settled_at, subtasks_text, waiting_on
+from octopoid.runview import RunView
 from octopoid.states import SATISFYING, State
 
 TYPE_CHECKING = False
@@ -89,22 +90,6 @@ class NeedView(NamedTuple):
     blocks: int = 0
 
 
-class RunView(NamedTuple):
-    """A program at work. `silent_s`: seconds since its last output; `usd`: what its task cost before this attempt."""
-
-    task: str
-    agent: str | None
-    role: str | None
-    attempt: int
-    pid: int | None
-    started: str
-    elapsed_s: float
-    silent_s: float | None
-    usd: float | None
-    gate: str | None
-    entry: int
-
-
 class LandedView(NamedTuple):
     """A task that came into `done`."""
 
@@ -156,7 +141,8 @@ class Waits(NamedTuple):
 
     `held`: why, by id. `over`: whose run has ended, and nobody has taken in yet what it did. `first`: of flows that
     tasks name, the first stage and its role. `lost`: what keeps a task from going on until the policy or its file is
-    changed, by id. `broken`: of tasks that wait for agents which cannot start now, why not.
+    changed, by id. `broken`: of tasks that wait for agents which cannot start now, why not. `spent`: of those that wait
+    for money, which of today's budgets is spent.
     """
 
     human: frozenset[str] = frozenset()
@@ -165,17 +151,7 @@ class Waits(NamedTuple):
     first: Mapping[str, tuple[str, str]] = {}
     lost: Mapping[str, Guard] = {}
     broken: Mapping[str, str] = {}
-
-
-class Signs(NamedTuple):
-    """What the disk says about an open entry: its agent's (else its supervisor's) pid, the time of its last output.
-
-    `alive`: somebody holds its lock.
-    """
-
-    alive: bool
-    pid: int | None
-    output_at: float | None
+    spent: Mapping[str, str] = {}
 
 
 def plain(value: Any) -> Any:
@@ -212,7 +188,7 @@ def task(
         labels=what.labels if what else (),
         depends_on=what.depends_on if what else (),
         waiting_on=waiting_on(what, look.ids) if what and item.state in (State.INCOMING, State.BLOCKED) else (),
-        ready=is_ready(item, look, now) and item.id not in waits.lost and item.id not in waits.broken,
+        ready=is_ready(item, look, now) and not any(item.id in one for one in (waits.lost, waits.broken, waits.spent)),
         reason=reason,
         detail=detail,
         attempts=ledger.tries.get(role, 0),
@@ -280,9 +256,11 @@ def why(item: Item, look: Look, now: float, pauses: Pauses, waits: Waits) -> tup
         return "human", approval_text(item)
     if item.id in waits.lost:
         return waits.lost[item.id].name, waits.lost[item.id].text
+    if item.id in pauses.attached and item.state in (State.INCOMING, State.PROVISIONAL):
+        return "attached", attached_text(pauses.attached[item.id])
     if item.state is State.INCOMING and item.task:
         reason, detail = _why_incoming(item, item.task, look, now, pauses)
-        return (reason, detail) if reason or item.id not in waits.broken else ("breaker", waits.broken[item.id])
+        return (reason, detail) if reason else _why_not_started(item, waits)
     if item.state is State.BLOCKED:
         return item.ledger.reason or "parked", item.ledger.detail or "put into blocked by hand"
     if item.state in (State.CLAIMED, State.PROVISIONAL):
@@ -304,6 +282,12 @@ def _why_incoming(item: Item, what: Task, look: Look, now: float, pauses: Pauses
     if settled_at(item) > now:
         return "not settled", "the file changed a moment ago; it may still be written"
     return "", ""
+
+
+def _why_not_started(item: Item, waits: Waits) -> tuple[str, str]:
+    if item.id in waits.broken:
+        return "breaker", waits.broken[item.id]
+    return ("budget", waits.spent[item.id]) if item.id in waits.spent else ("", "")
 
 
 def _why_at_work(item: Item, look: Look, waits: Waits) -> tuple[str, str]:
@@ -353,26 +337,6 @@ def problem(one: Problem) -> ProblemView:
 
 
 # --- status ---
-
-
-def running(item: Item, entry: Entry, signs: Signs, now: float) -> RunView | None:
-    """The program at work for `item` in its open `entry`; None when nobody holds the lock of that."""
-    if not signs.alive:
-        return None
-    opening = entry.opening
-    return RunView(
-        task=item.id,
-        agent=opening.agent or None,
-        role=opening.role or None,
-        attempt=opening.attempt,
-        pid=signs.pid,
-        started=clock.iso(opening.at),
-        elapsed_s=round(max(0.0, now - opening.at), 1),
-        silent_s=round(max(0.0, now - signs.output_at), 1) if signs.output_at is not None else None,
-        usd=item.ledger.usd,
-        gate=opening.gate or (opening.kind if opening.kind == "landing" else None),
-        entry=entry.number,
-    )
 
 
 def counts(look: Look) -> dict[str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from harness import told
 
 from octopoid import schemas
 from octopoid.adapters import ADAPTERS, Evidence, Reading, Request
+from octopoid.adapters.aiderflags import EVENTS
 from octopoid.adapters.base import DETAIL, tail
 from octopoid.adapters.claude import RETRIES
 from octopoid.model import Finding, Result, Usage
@@ -58,7 +60,31 @@ EVERY = (
     agent("scripted", script="script.yaml"),
     agent("claude"),
     agent("claude", command="nvm exec 20 claude"),
+    agent("anthropic"),
+    agent("codex"),
+    agent("gemini"),
+    agent("opencode"),
+    agent("mini-swe-agent"),
+    agent("aider"),
 )
+
+
+BEGAN = {
+    "aider": "Aider v0.86.2\nModel: openai/m with whole edit format\nTokens: 1.2k sent, 34 received.\n",
+    "codex": '{"type":"thread.started","thread_id":"s-1"}\n',
+    "gemini": '{"type":"init","session_id":"s-1","model":"m"}\n',
+    "mini-swe-agent": '{"type": "started", "version": "2.4.6", "model": "m"}\n',
+    "opencode": '{"type":"step_start","sessionID":"s-1","part":{}}\n',
+}
+"""What a program prints first that is read differently where it never came so far."""
+
+
+def begin(one: Agent, folder: Path) -> bytes:
+    """The beginning of its log. Aider says in a file of its own that it has asked its model."""
+    if one.adapter == "aider":
+        (folder / "aider").mkdir()
+        (folder / "aider" / EVENTS).write_text('{"event": "message_send_starting", "properties": {}}\n')
+    return BEGAN.get(one.adapter, "").encode()
 
 
 @pytest.mark.parametrize("one", EVERY, ids=lambda one: f"{one.adapter}-{type(one.command).__name__}")
@@ -67,12 +93,15 @@ class TestEvery:
         said = launch(one, Role("implementer", HOSTILE, description=HOSTILE))
         assert said.stdin == "/root of it/.octopoid/attempts/t/001/prompt.md"
         assert not any(HOSTILE in word for word in said.argv)
-        assert said.argv[0] == ADAPTERS[one.adapter].program(one)
+        program, (first, *rest) = ADAPTERS[one.adapter].program(one), said.argv
+        named = rf"(?<![\w./-]){re.escape(program)} "
+        assert first == program or (first == "sh" and rest[0] == "-c" and re.search(named, rest[1]))
 
     def test_a_missing_program_is_the_environment(self, one: Agent, tmp_path: Path) -> None:
         reading = read(one, evidence(tmp_path, status=None, ended_by="missing"))
-        assert (reading.class_, reading.reason, reading.breaker) == ("environment", "missing", "worker")
+        assert (reading.class_, reading.reason, reading.breaker) == ("environment", "missing", "agent:worker")
         assert "the program of agent worker could not be started" in reading.detail
+        assert reading.fix.endswith("mend `command:` of agent worker")
 
     @pytest.mark.parametrize("status", [None, 0, 143])
     @pytest.mark.parametrize(
@@ -95,13 +124,16 @@ class TestEvery:
         assert reading == Reading("task", "killed by SIGKILL", "half a l")
 
     def test_a_failure_shows_the_end_of_its_own_output(self, one: Agent, tmp_path: Path) -> None:
-        reading = read(one, evidence(tmp_path, b"x" * 9000 + b"\n\x1b[31mTraceback\x1b[0m \xff\n", status=3))
+        reading = read(
+            one, evidence(tmp_path, begin(one, tmp_path) + b"x" * 9000 + b"\n\x1b[31mTraceback\x1b[0m \xff\n", status=3)
+        )
         assert (reading.class_, reading.reason) == ("task", "exit status 3")
         assert "Traceback" in reading.detail and "\x1b" not in reading.detail
         assert "preparing" not in reading.detail and "checks" not in reading.detail
         assert len(reading.detail) <= DETAIL + 50
 
     def test_a_lost_log_is_not_the_end(self, one: Agent, tmp_path: Path) -> None:
+        begin(one, tmp_path)
         found = Evidence(1, None, "exit", tmp_path / "none.log", 0, 100)
         assert read(one, found) == Reading("task", "exit status 1")
 
@@ -120,7 +152,7 @@ def test_status_decides(tmp_path: Path) -> None:
     assert read(one, evidence(tmp_path, "fine")) == Reading("ok")
     for status in (126, 127):
         reading = read(one, evidence(tmp_path, "sh: 1: codemod: not found\n", status=status))
-        assert (reading.class_, reading.reason, reading.breaker) == ("environment", "missing", "worker")
+        assert (reading.class_, reading.reason, reading.breaker) == ("environment", "missing", "agent:worker")
         assert reading.detail.endswith("could not be started: sh: 1: codemod: not found")
 
 
@@ -129,7 +161,8 @@ def test_a_script_is_a_path_from_the_root(tmp_path: Path) -> None:
     assert "-S" in launch(agent("scripted", script="/abs/a.json")).argv
     assert launch(agent("scripted", script="/abs/a.json")).argv[-1] == "/abs/a.json"
     reading = read(EVERY[2], evidence(tmp_path, "scripted agent: script.yaml: unknown action `x`\n", status=2))
-    assert (reading.class_, reading.reason, reading.breaker) == ("environment", "broken script", "worker")
+    assert (reading.class_, reading.reason, reading.breaker) == ("environment", "broken script", "agent:worker")
+    assert reading.fix == "mend the script of agent worker"
     assert read(EVERY[2], evidence(tmp_path, "said", status=0)) == Reading("ok")
 
 
@@ -309,7 +342,7 @@ def retry(attempt: int, status: int) -> dict[str, Any]:
 
 def test_a_good_run(tmp_path: Path) -> None:
     assert read(agent("claude"), evidence(tmp_path, stream(result()))) == Reading(
-        "ok", usage=Usage(120, 6, 0.25), result=Result(summary="all done"), session="s-1"
+        "ok", usage=Usage(120, 6, 0.25, 100), result=Result(summary="all done"), session="s-1", model="b", turns=3
     )
 
 
@@ -327,7 +360,7 @@ def test_unknown_is_not_zero(tmp_path: Path) -> None:
     reading = read(agent("claude"), evidence(tmp_path, stream(line)))
     assert (reading.class_, reading.usage, reading.session) == ("ok", Usage(None, None, None), "")
     usage = {"input_tokens": 4, "cache_read_input_tokens": 6, "output_tokens": 2}
-    assert read(agent("claude"), evidence(tmp_path, stream({**line, "usage": usage}))).usage == Usage(10, 2, None)
+    assert read(agent("claude"), evidence(tmp_path, stream({**line, "usage": usage}))).usage == Usage(10, 2, None, 6)
 
 
 def test_denied_tools_are_told_and_the_facts_decide(tmp_path: Path) -> None:
@@ -342,9 +375,9 @@ def test_denied_tools_are_told_and_the_facts_decide(tmp_path: Path) -> None:
     reading = read(agent("claude"), evidence(tmp_path, stream(line)))
     said = "Edit (9: a.md, b.md, c.md, d.md, e.md, …), NotebookEdit (1: x.ipynb), Bash (1)"
     assert reading.detail == f"tool calls were denied: {said}"
-    told = told("claude", json.dumps(line).encode())
-    assert told is not None
-    assert "\n! denied: Edit: /w/g.md\n" in told and told.endswith("\n! denied: Bash: touch\n  x")
+    shown = told("claude", json.dumps(line).encode())
+    assert shown is not None
+    assert "\n! denied: Edit: /w/g.md\n" in shown and "\n! denied: Bash: touch\n  x\n= 3 turns" in shown
 
 
 def test_an_error_of_a_tool_is_told_without_its_tags() -> None:
@@ -375,7 +408,7 @@ def test_a_verdict(tmp_path: Path) -> None:
 
 
 NO_LOGIN, LIMIT, DEAD = "not logged in", "rate limit", "no answer"
-LOG_IN = "; run `claude` and log in, or name ANTHROPIC_API_KEY in `env:` of agent worker"
+LOG_IN = "run `claude` and log in, or name ANTHROPIC_API_KEY in `env:` of agent worker"
 
 
 @pytest.mark.parametrize(
@@ -391,7 +424,7 @@ LOG_IN = "; run `claude` and log in, or name ANTHROPIC_API_KEY in `env:` of agen
         (api_error(529, "API Error: 529 overloaded"), "environment", DEAD, "claude"),
         (api_error(None, "API Error: Connection error."), "environment", DEAD, "claude"),
         (api_error(400, "Credit balance is too low"), "environment", "no credit", "claude"),
-        (api_error(404, "There's an issue with the selected model"), "environment", "configuration", "worker"),
+        (api_error(404, "There's an issue with the selected model"), "environment", "configuration", "agent:worker"),
         (api_error(400, "Prompt is too long"), "task", "refused by the API", ""),
         (api_error(413, "Request too large"), "task", "refused by the API", ""),
         (result(subtype="error_max_turns", is_error=True, errors=["turns (2)"]), "task", "turn limit", ""),
@@ -404,8 +437,8 @@ LOG_IN = "; run `claude` and log in, or name ANTHROPIC_API_KEY in `env:` of agen
 def test_how_claude_fails(line: dict[str, Any], class_: str, reason: str, breaker: str, tmp_path: Path) -> None:
     reading = read(agent("claude"), evidence(tmp_path, stream(line), status=1))
     assert (reading.class_, reading.reason, reading.breaker, reading.result) == (class_, reason, breaker, None)
-    hint = LOG_IN if reason == NO_LOGIN else ""
-    assert reading.detail == (line.get("errors") or [line["result"]])[0] + hint
+    assert reading.detail == (line.get("errors") or [line["result"]])[0]
+    assert (LOG_IN if reason == NO_LOGIN else "") in reading.fix and bool(reading.fix) == (class_ == "environment")
     assert reading.usage.usd == line["total_cost_usd"]
 
 
@@ -438,24 +471,30 @@ def test_a_breaker_is_about_a_credential(tmp_path: Path) -> None:
     one = agent("claude", env=("FOO", "ANTHROPIC_API_KEY"))
     log = stream(api_error(401, "x"))
     reading = read(one, evidence(tmp_path, log, status=1))
-    assert reading.breaker == "claude:ANTHROPIC_API_KEY"
-    assert reading.detail == "x; look at ANTHROPIC_API_KEY in the environment of `octopoid run`"
+    assert (reading.breaker, reading.detail) == ("ANTHROPIC_API_KEY", "x")
+    assert reading.fix == "look at ANTHROPIC_API_KEY in the environment of `octopoid run`"
+    reading = read(agent("codex", env=("FOO", "MY_KEY")), evidence(tmp_path, "401 Unauthorized\n", status=1))
+    assert reading.breaker == "codex"
+    assert reading.fix.startswith("look at MY_KEY in the environment of `octopoid run`, or run `codex login`, or name ")
 
 
 @pytest.mark.parametrize(
     ("said", "reason", "breaker"),
     [
-        ("--dangerously-skip-permissions cannot be used with root/sudo privileges for ...", "configuration", "worker"),
-        ("error: unknown option '--nonsense'", "configuration", "worker"),
-        ("Error: When using --print, --output-format=stream-json requires --verbose", "configuration", "worker"),
+        (
+            "--dangerously-skip-permissions cannot be used with root/sudo privileges for ...",
+            "configuration",
+            "agent:worker",
+        ),
+        ("error: unknown option '--nonsense'", "configuration", "agent:worker"),
+        ("Error: When using --print, --output-format=stream-json requires --verbose", "configuration", "agent:worker"),
         ("Invalid API key · Please run /login", NO_LOGIN, "claude"),
     ],
 )
 def test_without_a_result_stderr_speaks(said: str, reason: str, breaker: str, tmp_path: Path) -> None:
     reading = read(agent("claude"), evidence(tmp_path, f"{said}\n", status=1))
-    hint = LOG_IN if reason == NO_LOGIN else ""
-    assert (reading.class_, reading.reason, reading.breaker) == ("environment", reason, breaker)
-    assert reading.detail == said + hint
+    assert (reading.class_, reading.reason, reading.breaker, reading.detail) == ("environment", reason, breaker, said)
+    assert reading.fix == LOG_IN if reason == NO_LOGIN else reading.fix.startswith("mend agent worker in ")
 
 
 def test_what_the_work_is_about_does_not_classify_it(tmp_path: Path) -> None:
@@ -470,9 +509,9 @@ def test_what_it_cost_is_known_even_if_we_ended_it(tmp_path: Path) -> None:
     """2.1.197 answers cheerfully and with status 0 after our SIGTERM: the time limit still wins."""
     reading = read(agent("claude"), evidence(tmp_path, stream(result(result="Slept.")), ended_by="timeout"))
     assert (reading.class_, reading.reason, reading.result) == ("task", "timeout", None)
-    assert (reading.usage, reading.session) == (Usage(120, 6, 0.25), "s-1")
+    assert (reading.usage, reading.session) == (Usage(120, 6, 0.25, 100), "s-1")
 
 
 def test_a_wrapper_that_does_not_find_claude(tmp_path: Path) -> None:
     reading = read(EVERY[4], evidence(tmp_path, "sh: 1: nvm: not found\n", status=127))
-    assert (reading.class_, reading.reason, reading.breaker) == ("environment", "missing", "worker")
+    assert (reading.class_, reading.reason, reading.breaker) == ("environment", "missing", "agent:worker")

@@ -18,17 +18,17 @@ PACKAGE = PROJECT / "octopoid"
 # A module imports from lower floors, and from its own where that makes no circle. A package is one word.
 FLOORS = (
     # words: values, errors, the map of the disk
-    "errors hints lean clock states settings model yamltext layout plans",
+    "errors hints lean clock states settings model yamltext layout plans prices",
     # thought: what can be decided or read without touching the queue
     "ready jsontext evidence fold gates guards gating order policy deliverables framing standing breakdown sections"
     " taskhead taskfile configkeys configread configroles configgates configagents configtemplate flowfiles rolefiles"
-    " results prompts config replies adapters judging service scripted_agent",
+    " results prompts config replies adapters judging service scripted_agent budgets hearing resuming",
     # hands: one door per foreign thing
     "durable locks process runner gitfiles git worktrees workspace merging journal store steer attempts documents"
-    " templating look editor installing detect setup builtin",
+    " templating look editor installing detect setup builtin credentials terminal agentnote",
     # verbs: evidence, section, rename, event; and plain values about what is there
     "lifecycle spawning landing steps launching closing stopping cleaning policyfile views needs details schemas"
-    " thread stats projects doctor",
+    " thread stats projects doctor metering costs progress runview telling attaching instructions",
     # pulse: observe, plan, apply; watch, wait, signals
     "standingwork projecting observing applying housekeeping scheduler daemon demo demofeature",
     # doors
@@ -86,6 +86,7 @@ BROAD = {
 
 # Pure modules: everything they know comes in as an argument.
 PURE = (
+    "budgets",
     "fold",
     "gates",
     "guards",

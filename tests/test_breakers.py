@@ -10,8 +10,10 @@ from harness import Repo, drop, eventually, init, state_of, write_config
 from test_policy import NOW, config, item, judged, opened, snapshot
 
 from octopoid import clock, credentials, needs, policy, steer, views
+from octopoid.adapters import Reading
+from octopoid.adapters.base import for_want_of_room
 from octopoid.layout import Layout
-from octopoid.model import Breaker, Ledger
+from octopoid.model import Breaker, Ledger, Usage
 from octopoid.plans import Live, Start, StartReview
 from octopoid.settings import Agent
 from octopoid.states import State
@@ -145,6 +147,33 @@ def test_the_mark_changes_with_what_a_person_mends(tmp_path: Path) -> None:
     seen.add(credentials.mark(agent, env))
     assert len(seen) == 5
     assert not any("right" in one or "wrong" in one for one in seen)
+
+
+# --- the disk ---
+
+
+@pytest.mark.parametrize(
+    ("free", "said", "full"),
+    [
+        (5 << 20, b"", True),
+        (500 << 20, b"OSError: [Errno 28] No space left on device", True),
+        (500 << 20, b"assert 1 == 2", False),
+        (500 << 30, b"No space left on device, says a test", False),
+    ],
+)
+def test_no_room_is_nobodys_fault(free: int, said: bytes, full: bool) -> None:
+    failed = Reading("task", "exit status 1", "it broke", usage=Usage(1, 2, 3.0))
+    found = for_want_of_room(failed, said, free)
+    assert (found.class_, found.reason, found.breaker) == (
+        ("environment", "disk full", "disk") if full else ("task", "exit status 1", "")
+    )
+    assert found.usage == failed.usage and ("octopoid clean" in found.fix) == full
+    assert for_want_of_room(Reading("ok"), said, free) == Reading("ok")
+
+
+def test_no_agent_starts_on_a_full_disk() -> None:
+    full = {"disk": Breaker("disk", "disk full: 5 MiB", NOW - 9, NOW + 30, 1)}
+    assert actions(item("a"), breakers=full) == []
 
 
 # --- what a person sees ---

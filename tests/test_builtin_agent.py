@@ -11,6 +11,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,15 +20,16 @@ from harness import PACKAGE, PROJECT, Repo, commit, drop, eventually, git, init,
 from modelserver import ModelServer, Step, error, fault, hang, several, text, thought, tool
 from modelserver import drop as dropped
 
-from octopoid import clock
+from octopoid import clock, prices
 from octopoid.adapters import ADAPTERS, Evidence, Request
 from octopoid.adapters.anthropic import LOST, Job, dump, load
 from octopoid.builtin import agent as program
-from octopoid.builtin import conversation, finish, prices, shell, transcript
+from octopoid.builtin import conversation, finish, shell, transcript
 from octopoid.builtin.editor import Editor, Refused
-from octopoid.builtin.prices import Tokens
 from octopoid.builtin.tools import Toolbox
 from octopoid.errors import Invalid
+from octopoid.model import Usage
+from octopoid.prices import Tokens
 from octopoid.settings import Agent, Role
 from octopoid.states import State
 
@@ -177,11 +179,14 @@ def test_a_planner_an_implementer_and_a_gatekeeper_mend_a_failing_test(user: Use
     assert "\n= 4 turns, " in log and '"type":' not in log
     assert '{"type":"ended","class":"ok"' in user.octopoid("log", "mend", "--attempt", "2", "--raw")
     refused = user.octopoid("log", "mend", "--attempt", "1")
-    assert "! calc/new.py: only what is below" in refused and "artifacts may be changed with this tool" in refused
+    assert (
+        f"! denied: {EDITOR}: calc/new.py: only what is below" in refused
+        and "artifacts may be changed with this tool" in refused
+    )
     entries = user.repo.octopoid("show", "mend", "--json").json()["entries"]
     entry = next(one["number"] for one in entries if one["role"] == "gatekeeper")
     review = user.octopoid("log", "mend", "--attempt", str(entry))
-    assert "+    return a + b" in review and "! there is no tool `bash`; there are: git, " in review
+    assert "+    return a + b" in review and "! denied: bash: there is no tool `bash`; there are: git, " in review
     assert "nothing may be changed" in review and "! `outcome` must be one of accept, reject" in review
     assert not json.loads((repo.layout.entry("mend", entry) / "facts.json").read_bytes()).get("changed")
     assert (repo.layout.entry("mend", 2) / transcript.NAME).read_text(encoding="utf-8").count('"assistant"') == 4
@@ -223,12 +228,13 @@ def test_four_at_once_and_what_goes_wrong_in_them(user: User) -> None:
     assert "took longer than 0.3 s: ended" in user.asked("rough", turn=2)
     assert '"0\\n[exit status 1]"' in user.asked("rough", turn=3), "also who had run away from it"
     log = user.octopoid("log", "rough", "--attempt", "1")
-    assert "! link/x: only what is below" in log and "! ../../../agents.yaml: only what is below" in log
-    assert f"! tool calls were denied: {EDITOR} (2)" in log
+    assert f"! denied: {EDITOR}: link/x: only what is below" in log
+    assert f"! denied: {EDITOR}: ../../../agents.yaml: only what is below" in log
+    assert f"\n! tool calls were denied: {EDITOR} (2)\n= 8 turns, " in log
     log = user.octopoid("log", "flaky", "--attempt", "1")
-    assert "! the model did not answer (529): try 1 of 3" in log
-    assert "! the model did not answer (the answer broke off): try 1 of 3" in log
-    assert "! the model did not answer (500: scripted fault): try 2 of 3" in log
+    assert "! the model did not answer (529, try 1 of 3)\n" in log
+    assert "! the model did not answer (the answer broke off, try 1 of 3); tries again in 0.5 s" in log
+    assert "! the model did not answer (500: scripted fault, try 2 of 3); tries again in 1.0 s" in log
     endless, idle = user.task("endless"), user.task("idle")
     assert (endless["state"], endless["reason"]) == (idle["state"], idle["reason"]) == ("blocked", "failed")
     assert "9 turns were not enough (max_turns)" in endless["detail"] and endless["usd"] > 0
@@ -261,12 +267,15 @@ def test_a_question_is_answered_in_the_same_conversation(user: User) -> None:
 
 
 def test_a_wrong_key_and_a_rate_limit_charge_nobody(user: User) -> None:
-    """The first agent's key is refused; the other one's server is busy for two minutes. Both say what to do."""
+    """The first agent's key is refused; the other one's server is busy for two minutes. Both say what to do.
+
+    To the second the server has another name: what it pays with there is another credential.
+    """
     agents = {
         name: {"role": role, "adapter": "anthropic", "env": ["ANTHROPIC_API_KEY"], "base_url": self_url}
         for name, role, self_url in (
             ("coder", "implementer", user.server.url),
-            ("busy", "qa-engineer", user.server.url),
+            ("busy", "qa-engineer", user.server.url.replace("127.0.0.1", "localhost")),
         )
     }
     user.policy(agents=agents)
@@ -363,7 +372,7 @@ def reading(tmp_path: Path, printed: list[dict[str, Any]], status: int) -> Any:
     [
         ([error(400, message="max_tokens: too large")], {}, "task", "refused by the API", "400: max_tokens: too large"),
         ([error(400, message="Your credit balance is too low")], {}, "environment", "no credit", "credit balance"),
-        ([error(403, message="no")], {}, "environment", "not logged in", "look at ANTHROPIC_API_KEY"),
+        ([error(403, message="no")], {}, "environment", "not logged in", "403: no"),
         ([error(404, message="model: x")], {}, "environment", "configuration", "404: model: x"),
         ([error(429, message="busy")], {}, "environment", "rate limit", "429: busy"),
         ([error(500, message="oops")], {}, "environment", "no answer", "500: oops"),
@@ -397,8 +406,10 @@ def test_every_end_has_its_class(
     found = reading(tmp_path, lines(capfd), status)
     assert (found.class_, found.reason, status) == (class_, reason, program.STATUSES[class_])
     assert detail in found.detail and not (place.entry / "result.json").exists()
-    trips = {"configuration": "coder"}.get(reason, "anthropic:ANTHROPIC_API_KEY") if class_ == "environment" else ""
-    assert found.breaker == trips
+    trips = {"configuration": "agent:coder"}.get(reason, "ANTHROPIC_API_KEY") if class_ == "environment" else ""
+    assert found.breaker == trips and bool(found.fix) == bool(trips)
+    look = "look at ANTHROPIC_API_KEY in the environment of `octopoid run`"
+    assert found.fix == look or reason != "not logged in"
 
 
 def test_it_tries_again_and_says_so(place: Place, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -408,8 +419,8 @@ def test_it_tries_again_and_says_so(place: Place, tmp_path: Path, capfd: pytest.
         "soon": [error(429, times=1, retry_after="Sat, 21 Nov 2026 16:00:00 GMT"), text("Recovered.")],
     }
     assert place.work("[[flaky]]", retries=2) == 0
-    told = [(one.get("status"), one.get("why"), one.get("wait")) for one in lines(capfd) if one["type"] == "retry"]
-    assert told == [(503, None, 0.01), (None, "the answer broke off", 0.5), (None, "500: scripted fault", 1.0)]
+    tries = [(one.get("status"), one.get("why"), one.get("wait")) for one in lines(capfd) if one["type"] == "retry"]
+    assert tries == [(503, None, 0.01), (None, "the answer broke off", 0.5), (None, "500: scripted fault", 1.0)]
     status = place.next().work("[[busy]]", retries=2)
     found = reading(tmp_path, lines(capfd), status)
     assert (found.class_, found.reason, found.retry_after) == ("environment", "rate limit", 120)
@@ -460,21 +471,21 @@ def test_what_an_unknown_model_costs_is_unknown(
     place.server.scripts["x"] = [bash("true"), text("Hi.")]
     place.work("[[x]]", model="llama-9")
     found = reading(tmp_path, lines(capfd), 0)
-    assert (found.class_, found.usage, found.session) == ("ok", (20, 10, None), "001")
+    assert (found.class_, found.usage, found.session) == ("ok", Usage(20, 10, None, 0), "001")
     assert found.result.summary == "Hi."
 
 
 def test_the_lines_are_told(place: Place, capfd: pytest.CaptureFixture[str]) -> None:
     place.server.scripts["x"] = [bash("echo hello; exit 3"), text("Hi.")]
     place.work("[[x]]")
-    told = [told("anthropic", line.encode()) for line in capfd.readouterr().out.splitlines()]
-    assert [one for one in told if one][:4] == [
+    shown = [told("anthropic", line.encode()) for line in capfd.readouterr().out.splitlines()]
+    assert [one for one in shown if one][:4] == [
         "built-in agent, model claude-sonnet-5-5, session 001",
         "> bash: echo hello; exit 3",
         "  hello\n  [exit status 3]",
         "Hi.",
     ]
-    assert None not in told and told("anthropic", b'{"type":"new"}') is None and told("anthropic", b"x") is None
+    assert None not in shown and told("anthropic", b'{"type":"new"}') is None and told("anthropic", b"x") is None
 
 
 def test_a_long_conversation_is_summarised(place: Place, capfd: pytest.CaptureFixture[str]) -> None:
@@ -613,7 +624,7 @@ def test_a_call_that_cannot_be(name: str, given: Any, message: str, tmp_path: Pa
 
 def test_lines_that_are_none_mean_nothing(tmp_path: Path) -> None:
     found = reading(tmp_path, [{"type": "usage", "total": 1}, {"type": "ended", "class": "ok"}], 1)
-    assert (found.reason, found.usage) == ("exit status 1", (None, None, None))
+    assert (found.reason, found.usage) == ("exit status 1", Usage())
     log = tmp_path / "output.log"
     log.write_bytes(b'{"type":"ended","class":"ok"\n{"type":"ended","class":"environment","reason":"no answer"}\n')
     one = Agent("coder", "implementer", "anthropic", base_url="http://llama.local:8080")
@@ -621,7 +632,7 @@ def test_lines_that_are_none_mean_nothing(tmp_path: Path) -> None:
     assert (found.class_, found.breaker) == ("environment", "anthropic@llama.local:8080")
     log.write_bytes(b'{"type":"ended","class":"environment","reason":"not logged in","detail":"401"}\n')
     found = ADAPTERS["anthropic"].read(one, Evidence(4, None, "exit", log, 0, 99))
-    assert "name ANTHROPIC_API_KEY in `env:` of agent coder" in found.detail
+    assert found.fix == "name ANTHROPIC_API_KEY in `env:` of agent coder"
     tell = partial(told, "anthropic")
     assert tell(b'{"type":"thinking","text":"a\\nb"}') == "~ a\n~ b" and tell(b'{"type":"ended"') is None
     assert tell(b'{"type":"tool","name":"git","input":{"arguments":["log","-1"]}}') == "> git: log -1"

@@ -127,7 +127,7 @@ def test_it_edits_and_commits(run: Any, repo: Repo, worktree: Path) -> None:
     )
     assert (ran.reading.class_, ran.reading.detail) == ("ok", "")
     assert ran.reading.result == Result(summary="I wrote hello.py.")
-    assert ran.reading.usage._replace(usd=None) == Usage(27, 13)
+    assert ran.reading.usage._replace(usd=None) == Usage(27, 13, None, 0)
     assert ran.reading.usage.usd and ran.reading.usage.usd > 0
     assert len(ran.reading.session) == 36
     assert git(repo, "log", "-1", "--format=%an %s", at=worktree) == "Ada Tester Say hello"
@@ -178,7 +178,8 @@ def test_the_turn_limit_is_the_tasks_failure(run: Any) -> None:
 
 def test_a_flag_it_does_not_know(run: Any) -> None:
     ran = run([], args=("--nonsense",))
-    assert (ran.reading.class_, ran.reading.reason, ran.reading.breaker) == ("environment", "configuration", "worker")
+    assert (ran.reading.class_, ran.reading.reason) == ("environment", "configuration")
+    assert ran.reading.breaker == "agent:worker"
     assert "--nonsense" in ran.reading.detail
 
 

@@ -51,14 +51,18 @@ SAID = [
     ),
     (
         {"type": "system", "subtype": "api_retry", "attempt": 1, "max_retries": 3, "error_status": 401},
-        "! the model did not answer (401): try 1 of 3 in 0.0 s",
+        "! the model did not answer (401, try 1 of 3)",
+    ),
+    (
+        {"type": "system", "subtype": "api_retry", "attempt": 2, "max_retries": 3, "retry_delay_ms": 1250.4},
+        "! the model did not answer (no answer, try 2 of 3); tries again in 1.3 s",
     ),
     (
         {"type": "result", "num_turns": 3, "duration_ms": 1500, "total_cost_usd": 0.25, "result": "said already"},
         "= 3 turns, 1.5 s, $0.2500",
     ),
-    ({"type": "result", "num_turns": 1, "is_error": True, "result": "No key"}, "= 1 turns, 0.0 s\n! No key"),
-    ({"type": "result", "num_turns": 1, "structured_output": {"a": 1}}, '= 1 turns, 0.0 s\n{\n "a": 1\n}'),
+    ({"type": "result", "num_turns": 1, "is_error": True, "result": "No key"}, "= 1 turn\n! No key"),
+    ({"type": "result", "num_turns": 1, "structured_output": {"a": 1}}, '= 1 turn\n{\n "a": 1\n}'),
 ]
 
 

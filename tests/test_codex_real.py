@@ -142,7 +142,7 @@ def say(**word: Any) -> Step:
     return text(json.dumps(word))
 
 
-def told(log: str) -> str:
+def shown(log: str) -> str:
     """The log as `octopoid log` shows it."""
     lines = ((line, told("codex", line.encode())) for line in log.splitlines())
     return "\n".join(line if said is None else said for line, said in lines if said != "")
@@ -165,7 +165,7 @@ def test_it_edits_and_commits_and_the_users_branches_stay(run: Any, repo: Repo, 
     )
     assert (ran.reading.class_, ran.reading.detail) == ("ok", "")
     assert ran.reading.result == Result(summary="I wrote hello.py.")
-    assert ran.reading.usage == Usage(47, 23, None), "money it does not tell"
+    assert ran.reading.usage == Usage(47, 23, None, 0), "money it does not tell"
     assert len(ran.reading.session) == 36
     assert git(repo, "log", "-1", "--format=%an %s", at=worktree) == "Ada Tester Say hello"
     assert git(repo, "status", "--porcelain", "--ignored", at=worktree) == ""
@@ -175,10 +175,10 @@ def test_it_edits_and_commits_and_the_users_branches_stay(run: Any, repo: Repo, 
     assert ran.told.count("Read-only file system") >= 4
     assert f"{repo.layout.entry('t', 1)}/tmp/tmp." in ran.told, "a place for temporary files of its own"
     assert ".codex" not in ran.told, "nor does codex put its empty folders anywhere but into the worktree"
-    shown = told(ran.log)
-    assert f"codex, session {ran.reading.session}" in shown and f"> edit: add {worktree}/hello.py" in shown
-    assert "> git add -A && git commit -q -m 'Say hello'" in shown and "\n  2\n" in shown
-    assert shown.endswith("I wrote hello.py.\n= 47 tokens in, 23 out")
+    log = shown(ran.log)
+    assert f"codex, session {ran.reading.session}" in log and f"> edit: add {worktree}/hello.py" in log
+    assert "> shell: git add -A && git commit -q -m 'Say hello'" in log and "\n  2\n" in log
+    assert log.endswith("I wrote hello.py.\n= 47 tokens in, 23 out")
 
 
 def test_it_can_rebase_and_pick_in_its_sandbox(run: Any, repo: Repo, worktree: Path) -> None:
@@ -208,7 +208,7 @@ def test_a_question_by_result_file_and_its_answer_in_the_same_session(run: Any, 
     first = run([bash(f"echo '{word}' > $OCTOPOID_RESULT_FILE"), text("I have to ask: which colour?")], prompt="Paint.")
     entry = repo.layout.entry("t", 1)
     assert json.loads((entry / "result.json").read_text())["questions"] == ["Which colour?"]
-    assert first.reading.usage == Usage(20, 10)
+    assert first.reading.usage == Usage(20, 10, None, 0)
     outcome = Outcome("attempt", "task", False, "question", "", 1.0, usage=first.reading.usage)
     (entry / "outcome.json").write_bytes(jsontext.dump(outcome._replace(session=first.reading.session)))
     next_entry = repo.layout.entry("t", 2)
@@ -216,7 +216,7 @@ def test_a_question_by_result_file_and_its_answer_in_the_same_session(run: Any, 
     assert (again.reading.class_, again.reading.session) == ("ok", first.reading.session)
     heard = json.dumps(again.server.of("script")[0].body["input"])
     assert heard.index("Paint.") < heard.index("which colour?") < heard.index("Red.")
-    assert again.reading.usage == Usage(10, 5)
+    assert again.reading.usage == Usage(10, 5, None, 0)
 
 
 def test_a_lost_session_is_ours(run: Any) -> None:
@@ -345,9 +345,9 @@ def test_what_the_api_says(run: Any, case: str) -> None:
     ran = run(steps)
     assert (ran.reading.class_, ran.reading.reason) == (class_, reason), ran.log
     assert said in ran.reading.detail and ran.reading.usage == Usage()
-    owner = "worker" if reason == "configuration" else "codex"
+    owner = "agent:worker" if reason == "configuration" else "codex"
     assert ran.reading.breaker == (owner if class_ == "environment" else "")
-    assert ran.seconds < SOON and "= failed" in told(ran.log)
+    assert ran.seconds < SOON and "\n= ended\n! " in shown(ran.log)
 
 
 @pytest.mark.parametrize("hours", [1, 72])
@@ -362,14 +362,15 @@ def test_a_spent_subscription_says_when_it_comes_back(run: Any, hours: int) -> N
 def test_no_key_at_all_and_a_flag_it_does_not_know(run: Any, repo: Repo) -> None:
     ran = run([text("never asked")], env={})
     assert (ran.reading.class_, ran.reading.reason) == ("environment", "not logged in")
-    assert "FAKE_KEY" in ran.reading.detail and "CODEX_API_KEY" in ran.reading.detail and ran.server.calls == []
+    assert "FAKE_KEY" in ran.reading.detail and "CODEX_API_KEY" in ran.reading.fix and ran.server.calls == []
     ran = run([], args=("--nonsense",))
-    assert (ran.reading.class_, ran.reading.reason, ran.reading.breaker) == ("environment", "configuration", "worker")
+    assert (ran.reading.class_, ran.reading.reason) == ("environment", "configuration")
+    assert ran.reading.breaker == "agent:worker"
     ran = run([], entry=repo.layout.entry("[t]", 1))
     assert (ran.reading.class_, ran.reading.reason) == ("environment", "configuration"), "its rules are patterns"
     assert "glob path" in ran.reading.detail
     ran = run([], command=("/no/such/codex",))
-    assert (ran.reading.class_, ran.reading.reason, ran.reading.breaker) == ("environment", "missing", "worker")
+    assert (ran.reading.class_, ran.reading.reason, ran.reading.breaker) == ("environment", "missing", "agent:worker")
 
 
 def test_openais_own_address_takes_the_key_of_the_environment(run: Any) -> None:
@@ -477,11 +478,17 @@ def test_the_schemas_are_as_strict_as_the_api_wants_them(produces: str) -> None:
         ),
         (
             '{"type":"item.updated","item":{"type":"todo_list","items":[{"text":"a","completed":true},{"text":"b"}]}}',
-            "- [x] a\n- [ ] b",
+            "* [x] a\n  [ ] b",
         ),
         ('{"type":"item.completed","item":{"type":"command_execution","exit_code":3}}', "! exit status 3"),
-        ('{"type":"item.started","item":{"type":"command_execution","command":"it\'s"}}', "> it's"),
+        ('{"type":"item.started","item":{"type":"command_execution","command":"it\'s"}}', "> shell: it's"),
         ('{"type":"item.completed","item":{"type":"error","message":"a\\nb"}}', "! a\n  b"),
+        (
+            '{"type":"error","message":"Reconnecting... 2/5 (stream disconnected (x))"}',
+            "! the model did not answer (try 2 of 5: stream disconnected (x))",
+        ),
+        ('{"type":"error","message":"Reconnecting... 2/5"}', "! the model did not answer (try 2 of 5: no answer)"),
+        ('{"type":"error","message":"Reconnecting... soon"}', "! the model did not answer (Reconnecting... soon)"),
         ('{"type":"item.completed","item":{"type":"agent_message","text":"{\\"a\\": 1}"}}', '{\n "a": 1\n}'),
         ('{"type":"turn.completed","usage":{"input_tokens":9,"cached_input_tokens":4,"output_tokens":2}}',
          "= 9 tokens in (4 from the cache), 2 out"),

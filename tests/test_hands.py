@@ -6,7 +6,7 @@ import json
 import os
 import random
 import signal
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import pytest
@@ -414,7 +414,8 @@ def kill_something(repo: Repo, daemon: Background, chance: random.Random) -> Non
     eventually(happened, 20, "nothing happened")
     runners = [pid for pid, words in marked(repo.root).items() if "octopoid.runner" in words]
     if runners and chance.random() < 0.4:
-        os.kill(chance.choice(runners), signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has just ended by itself
+            os.kill(chance.choice(runners), signal.SIGKILL)
     daemon.kill()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from octopoid import clock, config, details, needs, schemas, views
+from octopoid import clock, config, details, needs, runview, schemas, views
 from octopoid.look import Look
 from octopoid.model import Entry, Item, Ledger, Opening, Outcome, Pauses, Problem, Task, Verdict
 from octopoid.states import State
@@ -188,10 +188,10 @@ def test_running_is_what_holds_its_lock() -> None:
     one = item(state=State.CLAIMED, ledger=opened(agent="codex", role="implementer", attempt=2))
     entry = one.ledger.open
     assert entry is not None
-    view = views.running(one, entry, views.Signs(True, 4711, NOW - 3), NOW)
+    view = runview.running(one, entry, runview.Signs(True, 4711, NOW - 3), NOW)
     assert view is not None
     assert (view.agent, view.pid, view.elapsed_s, view.silent_s, view.usd) == ("codex", 4711, 1000.0, 3.0, None)
-    assert views.running(one, entry, views.Signs(False, 4711, NOW - 3), NOW) is None
+    assert runview.running(one, entry, runview.Signs(False, 4711, NOW - 3), NOW) is None
 
 
 def test_plain_is_what_json_knows() -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from octopoid import config, gates, guards, steer, views
+from octopoid import budgets, config, costs, gates, guards, steer, views
 from octopoid.errors import Invalid
 from octopoid.layout import Layout
 from octopoid.model import Item
@@ -39,24 +39,49 @@ def waits(layout: Layout, items: Sequence[Item], others: Sequence[Item] = ()) ->
     first = {name: (flow.stages[0].name, flow.stages[0].role) for name, flow in known.flows.items()}
     lost = {item.id: guard for item in others if (guard := guards.hopeless(item, known))}
     held = {task: why for task, why in held.items() if why}
-    return views.Waits(human, held, first=first, lost=lost, broken=_broken(layout, others, known, time.time()))
+    now, roles = time.time(), _roles(others, known)
+    broken, spent = _broken(layout, roles, known, now), _spent(layout, roles, known, now)
+    return views.Waits(human, held, first=first, lost=lost, broken=broken, spent=spent)
 
 
-def _broken(layout: Layout, items: Sequence[Item], known: Config, now: float) -> dict[str, str]:
+def _roles(items: Sequence[Item], known: Config) -> dict[str, str]:
+    """The role that each task in `incoming` is started in next, by id."""
+    found: dict[str, str] = {}
+    for item in items:
+        flow = gates.flow_of(item.task, known) if item.task else None
+        if item.state is State.INCOMING and flow is not None:
+            found[item.id] = gates.role_of(item, gates.stage_of(item.ledger, flow), flow, known)
+    return found
+
+
+def _spent(layout: Layout, roles: Mapping[str, str], known: Config, now: float) -> dict[str, str]:
+    """The tasks that a budget of today keeps from being started, with what is spent of it."""
+    if not roles or not budgets.limited(known.limits):
+        return {}
+    try:
+        today = budgets.by_role(costs.today(layout, now, {}).values(), known.limits)
+    except Invalid:
+        return {}  # told as what is wrong with the evidence
+    found: dict[str, str] = {}
+    for task, role in roles.items():
+        over = next((one for one in budgets.before(role, known.limits, today) if one.over), None)
+        if over is not None:
+            found[task] = f"{over.text}; it goes on after midnight, or when the limit in agents.yaml is raised"
+    return found
+
+
+def _broken(layout: Layout, roles: Mapping[str, str], known: Config, now: float) -> dict[str, str]:
     """The tasks whose every agent is kept from starting by a breaker, with what that says."""
     try:
         trips = {name: one for name, one in steer.breakers(layout).items() if one.until > now}
     except Invalid:
         return {}
     found: dict[str, str] = {}
-    for item in items if trips else ():
-        flow = gates.flow_of(item.task, known) if item.task else None
-        if item.state is not State.INCOMING or flow is None:
-            continue
-        pools = gates.players(gates.role_of(item, gates.stage_of(item.ledger, flow), flow, known), known)
+    for task, role in roles.items() if trips else ():
+        pools = gates.players(role, known)
         why = [next((trips[name] for name in agent.breakers if name in trips), None) for agent in pools]
         if why and all(why):
-            found[item.id] = "; ".join(dict.fromkeys(f"agent {', '.join(one.agents)}: {one.why}" for one in why if one))
+            found[task] = "; ".join(dict.fromkeys(f"agent {', '.join(one.agents)}: {one.why}" for one in why if one))
     return found
 
 

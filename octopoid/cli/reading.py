@@ -83,7 +83,7 @@ def waits(layout: Layout, found: Found) -> views.Waits:
     fresh = {one.task.flow for one in items if one.task and not one.ledger.stage and not one.ledger.work}
     cast = {one.task.role for one in items if one.task and one.state is State.INCOMING}
     plain = not any(one.ledger.candidate for one in candidates) and fresh <= {"default"} and cast <= {None, views.ROLE}
-    if plain and not _trips(layout):
+    if plain and not _trips(layout) and not (cast and _limits_money(layout)):
         return views.Waits()
     judged: views.Waits = late("cli.judged").waits(layout, candidates, items)
     return judged
@@ -95,6 +95,15 @@ def _trips(layout: Layout) -> bool:
         return bool(steer.breakers(layout))
     except Invalid:
         return False
+
+
+def _limits_money(layout: Layout) -> bool:
+    """May the policy have a budget for the day? Told from its text: to load it costs more than all the rest."""
+    try:
+        text = layout.agents_yaml.read_bytes()
+    except OSError:
+        return False
+    return b"usd_per_day" in text or b"usd_per_role" in text
 
 
 def opened(ledger: Ledger) -> tuple[Entry, ...]:

@@ -41,7 +41,12 @@ def _pause(ids: ManyIds = [], agents: Agents = []) -> None:  # noqa: B006 - type
 
 
 @resume.command(
-    epilog=common.examples("octopoid resume", "octopoid resume --agent implementer", "octopoid resume add-dark-mode")
+    epilog=common.examples(
+        "octopoid resume",
+        "octopoid resume add-dark-mode",
+        "octopoid resume --agent implementer",
+        "octopoid resume --breaker all",
+    )
 )
 def _resume(
     ids: ManyIds = [],  # noqa: B006 - typer's "none given"
@@ -53,18 +58,22 @@ def _resume(
 ) -> None:
     """Go on after a pause: lift it for some tasks or an agent; without either lift every pause.
 
-    For an agent its breakers are closed as well: say it when what was wrong (quota, login, network) is mended.
+    For an agent its breakers are closed as well: say it when what was wrong (quota, login, network) is mended. Without
+    that it is tried again after a while; a new key is tried as soon as `octopoid run` is started with it.
     """
     layout = common.layout()
     names = _names(layout, ids, agents)
     everything = not names and not breakers
+    for agent in agents:
+        if agent not in steer.pauses(layout).agents:  # one that is paused and is in agents.yaml no more can be resumed
+            _check_agent(layout, agent)
     lifted = [name for name in (_all_pauses(layout) if everything else names) if steer.resume(layout, name)]
     for name in lifted:
         common.say(f"resumed: {_said(name)}")
-    for name in names:
-        if name not in lifted:
-            common.say(f"was not paused: {_said(name)}")
     closed = _close(layout, agents, breakers)
+    for name in names:
+        if name not in lifted and not (closed and name.startswith("agent-")):
+            common.say(f"was not paused: {_said(name)}")
     for name in closed:
         common.say(f"closed the breaker {name}")
     if everything and not lifted:

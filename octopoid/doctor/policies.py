@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from octopoid import clock, installing, process, steer
-from octopoid.adapters import ADAPTERS
+from octopoid.adapters import ADAPTERS, Facts
 from octopoid.doctor.finding import ERROR, INFO, WARNING, Case, Finding, Repair
 from octopoid.errors import Invalid
 from octopoid.settings import Agent
@@ -34,8 +34,15 @@ def check_programs(case: Case) -> Iterator[Finding]:
             rest = f", and nobody else has the role {', '.join(alone)}" if alone else ""
             severity = ERROR if alone else WARNING
             message = f"agent {agent.name}: {missing[agent.name]}{rest}"
-            fix = "install it, put its folder on PATH, or change the agent in agents.yaml"
+            fix = f"{_install(agent)}, put its folder on PATH, or change the agent in agents.yaml"
             yield Finding("agent-program", severity, message, fix, case.layout.agents_yaml)
+
+
+def _install(agent: Agent) -> str:
+    """How its program comes here, where it is the one that its adapter knows."""
+    facts = ADAPTERS[agent.adapter].facts if agent.adapter in ADAPTERS else None
+    known = facts is not None and facts.install and not agent.command
+    return f"install it ({facts.install})" if facts and known else "install it"
 
 
 def _program_problem(case: Case, agent: Agent) -> str:
@@ -57,13 +64,39 @@ def _cannot_start(program: str, path: str, root: Path) -> str:
 
 
 def check_environment(case: Case) -> Iterator[Finding]:
-    """The variables that agents are to be given are there."""
+    """The variables that agents are to be given are there, and something to log in with."""
     for agent in case.config.agents.values() if case.config else ():
+        facts = ADAPTERS[agent.adapter].facts if agent.adapter in ADAPTERS else Facts(agent.adapter, "")
         missing = [name for name in agent.env if name not in case.env]
+        login = is_logged_in(facts, agent, case.env) if len(missing) == len(agent.env) else None
         if missing:
-            message = f"agent {agent.name}: {', '.join(missing)} is not set here, so it is not passed on"
-            fix = f"set it where `octopoid run` is started, or take it out of `env` of {agent.name}"
+            yield _unset(case, facts, agent, missing, login)
+        elif login is False:
+            message = f"agent {agent.name}: no login was found here, and its `env` names no key"
+            fix = ", or ".join(filter(None, (f"name {facts.keys[0]} in its `env`", facts.login)))
             yield Finding("agent-env", WARNING, message, fix, case.layout.agents_yaml)
+
+
+def _unset(case: Case, facts: Facts, agent: Agent, missing: list[str], login: bool | None) -> Finding:
+    verb, one = ("is", "it") if len(missing) == 1 else ("are", "them")
+    said = f"agent {agent.name}: {', '.join(missing)} {verb} not set here, so not passed on"
+    fix = f"set {one} where `octopoid run` is started"
+    if login and set(missing) <= set(facts.keys):
+        said = f"{said}; a login counts, where there is one"
+        return Finding("agent-env", INFO, said, f"{fix}, or {facts.login}", case.layout.agents_yaml)
+    if login is False:
+        said, fix = f"{said}; no login was found either", f"{fix}, or {facts.login}" if facts.login else fix
+    else:
+        fix = f"{fix}, or take {one} out of `env` of {agent.name}"
+    return Finding("agent-env", WARNING, said, fix, case.layout.agents_yaml)
+
+
+def is_logged_in(facts: Facts, agent: Agent, env: Mapping[str, str]) -> bool | None:
+    """Is there what a login of its program leaves in HOME? None: that says nothing, for it may do without."""
+    if not facts.keys or agent.base_url or agent.args or agent.command:
+        return None
+    home = env.get("HOME", "")
+    return any(os.path.lexists(os.path.join(home, name)) for name in facts.logins)  # noqa: PTH118 - HOME may be ""
 
 
 def check_checks(case: Case) -> Iterator[Finding]:
@@ -89,7 +122,10 @@ def check_breakers(case: Case) -> Iterator[Finding]:
         who = f"agent {', '.join(one.agents)}" if one.agents else one.name
         message = f"{who} does not start since {clock.iso(one.since)} ({one.name}): {one.why}; {when}"
         resume = f"octopoid resume --breaker {one.name}"
-        fix = f"{one.fix}; then: {resume}" if one.fix else f"when that is mended: {resume}"
+        if one.passing:
+            fix = f"{one.fix or 'wait'}; it goes on by itself then, or at once with: {resume}"
+        else:
+            fix = f"{one.fix}; then: {resume}" if one.fix else f"when that is mended: {resume}"
         yield Finding("breaker-open", WARNING, message, fix, case.layout.breakers)
 
 
