@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -78,7 +79,7 @@ def close(layout: Layout, task: str, number: int, outcome: Outcome) -> None:
     if path.exists():
         raise Conflict(f"{layout.short(path)} is written already")
     durable.write(path, jsontext.dump(outcome))
-    shutil.rmtree(_scratch(layout.entry(task, number)), ignore_errors=True)
+    _tidy(_scratch(layout.entry(task, number)))
     os.utime(layout.entries(task))  # the folder's time is that of its newest evidence: the day's costs are found by it
 
 
@@ -94,6 +95,13 @@ def scratch(entry: Path) -> Path:
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
         raise Conflict(f"{path} is not ours", "remove it, or ask who made it")
     return path
+
+
+def _tidy(scratch: Path) -> None:
+    """Its agent may have put a link there: that goes, and not what it leads to."""
+    shutil.rmtree(scratch, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        scratch.unlink()
 
 
 def _scratch(entry: Path) -> Path:

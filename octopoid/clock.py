@@ -10,6 +10,11 @@ def iso(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def local(at: float) -> str:
+    """`at` (seconds since the epoch) for people: `2026-11-21 10:30:00`, in local time."""
+    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
 def parse(text: str) -> float:
     """The seconds since the epoch of what `iso` wrote. Raises ValueError, also for a time without a zone."""
     moment = datetime.fromisoformat(text)

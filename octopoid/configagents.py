@@ -96,7 +96,16 @@ def _adapter(reader: Reader, where: str, adapter: str, node: Node, place: tuple[
         reader.complain(place, f"{where} has no `{needed}`, which the adapter `{adapter}` needs", f"add `{needed}:`")
     for key in useless:
         if key in said:
-            reader.complain(node.keys[key], f"`{key}` means nothing to the adapter `{adapter}`", "remove it")
+            hint = _INSTEAD.get((key, adapter)) or _INSTEAD.get((key, "")) or "remove it"
+            reader.complain(node.keys[key], f"`{key}` means nothing to the adapter `{adapter}`", hint)
+
+
+_INSTEAD = {
+    ("base_url", "claude"): "name ANTHROPIC_BASE_URL in its `env`, and set it where `octopoid run` is started",
+    ("base_url", "codex"): "write args: [-c, openai_base_url=…]",
+    ("max_usd", ""): "its program cannot end itself; `limits: {usd_per_task: …}` stops before the next attempt",
+}
+"""What does it, by key and adapter, where another key or place does."""
 
 
 def _somebody_works(reader: Reader, node: Node, found: Mapping[str, Agent], roles: Roles) -> None:

@@ -107,9 +107,9 @@ def _costs(ledger: Ledger, entry: Entry, outcome: Outcome) -> Ledger:
     return ledger._replace(unpriced={**ledger.unpriced, adapter: ledger.unpriced.get(adapter, 0) + 1})
 
 
-def session_key(agent: str, role: str) -> str:
-    """Whose session it is: another agent of the same role cannot go on with it."""
-    return f"{agent} {role}"
+def session_key(agent: str, role: str, adapter: str = "") -> str:
+    """Whose session it is: another agent of the same role cannot go on with it, nor can another program."""
+    return f"{agent} {adapter} {role}"
 
 
 def _sessions(ledger: Ledger, entry: Entry, outcome: Outcome) -> Ledger:
@@ -117,7 +117,8 @@ def _sessions(ledger: Ledger, entry: Entry, outcome: Outcome) -> Ledger:
 
     Every other attempt begins with a fresh mind; so does one that was cut off the same way again and again.
     """
-    opening, key = entry.opening, session_key(entry.opening.agent, entry.opening.role)
+    opening = entry.opening
+    key = session_key(opening.agent, opening.role, opening.adapter)
     if not entry.started:
         return ledger
     others = f" {opening.role}"
@@ -374,7 +375,7 @@ def is_unpriced(entry: Entry) -> bool:
     if entry.outcome is None or not is_paid(entry) or entry.outcome.usage.usd is not None:
         return False
     used = entry.outcome.usage
-    silent = used.input_tokens is None and used.output_tokens is None
+    silent = not used.input_tokens and not used.output_tokens
     return not (silent and entry.outcome.class_ == "environment")
 
 

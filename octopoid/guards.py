@@ -181,7 +181,7 @@ def backed_off(item: Item, scene: Scene) -> Guard:
     until = item.ledger.retry_at
     # No pause is longer than the cap: a later time was written by a clock that has been set back since.
     if scene.now < until <= scene.now + BACKOFF_CAP:
-        text = f"waits until {clock.iso(until)} after: {item.ledger.detail}"
+        text = f"waits until {clock.local(until)} after: {item.ledger.detail}"
         return Guard("backoff", False, text, f"octopoid retry {item.id}", until)
     return Guard("backoff", True, "no backoff")
 
@@ -246,7 +246,7 @@ def _ready(task: Task, scene: Scene) -> Guard:
 
 def _due(task: Task, scene: Scene) -> Guard:
     if task.not_before > scene.now:
-        text = f"not before {clock.iso(task.not_before)}"
+        text = f"not before {clock.local(task.not_before)}"
         return Guard("not before", False, text, f"octopoid edit {task.id}", task.not_before)
     return Guard("not before", True, "its start time is past" if task.not_before else "no start time is set")
 
@@ -297,13 +297,15 @@ def _free(agent: Agent, load: Load) -> int:
 def _breaker(awake: list[Agent], scene: Scene) -> Guard:
     closed = [agent for agent in awake if not _opens_at(agent, scene)]
     if closed:
-        return Guard("breaker", True, "no breaker is open")
+        known = any(name in scene.snapshot.breakers for agent in closed for name in agent.breakers)
+        return Guard("breaker", True, "one attempt may try what did not work" if known else "no breaker is open")
     first = min(awake, key=lambda agent: _opens_at(agent, scene))
     breaker = max(_open(first, scene), key=lambda one: one.until)
     until = breaker.until if breaker.until > scene.now else 0.0  # over: a probe is out, and its end wakes us
-    when = f"tried again at {clock.iso(until)}" if until else "one attempt tries it now"
+    when = f"tried again at {clock.local(until)}" if until else "one attempt tries it now"
     text = "; ".join(part for part in (breaker.why, breaker.fix, when) if part)
-    return Guard("breaker", False, text, f"octopoid resume --agent {first.name}", until)
+    command = "" if breaker.passing else f"octopoid resume --agent {first.name}"
+    return Guard("breaker", False, text, command, until)
 
 
 def _opens_at(agent: Agent, scene: Scene) -> float:

@@ -10,6 +10,9 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     import difflib  # 3 ms that only a mistake should cost
 
     known = sorted(choices)
+    begun = [one for one in known if len(word) > 2 and one.startswith(word.lower())]
+    if len(begun) == 1:
+        return f"did you mean `{begun[0]}`?"
     for spelling in (word.lower().replace("-", "_"), word):
         near = difflib.get_close_matches(spelling, known, n=1, cutoff=0.6)
         if near:

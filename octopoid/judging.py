@@ -184,7 +184,8 @@ def _agent_end(failed: StepExit, opening: Opening, remains: Remains, now: float)
     """The agent's program did not end well. None where its word explains it."""
     reading = remains.reading
     if reading is not None and reading.class_ == "environment":  # also where time ran out while no model answered
-        detail = f"{reading.reason}: {reading.detail}" if reading.detail else reading.reason
+        told = reading.detail.startswith(reading.reason)
+        detail = reading.detail if told else f"{reading.reason}: {reading.detail}".removesuffix(": ")
         return _end(opening, remains, now, "environment", detail, breaker=reading.breaker or f"agent:{opening.agent}")
     if failed.ended_by in ("timeout", "silence"):
         return _end(opening, remains, now, "task", f"ended after {_how(failed)}", charged=True)

@@ -60,6 +60,7 @@ def start_attempt(site: Site, item: Item, start: Start, reuse: Path | None, now:
         role=role,
         agent=agent.name,
         adapter=agent.adapter,
+        model=agent.model or site.config.roles[role].model,
         stage=start.stage.name,
         attempt=item.ledger.tries.get(role, 0) + 1,
         base=start.base.name,
@@ -67,7 +68,7 @@ def start_attempt(site: Site, item: Item, start: Start, reuse: Path | None, now:
         slot=start.slot,
         produces=produces(role, start.stage, site.config),
         artifact=artifact_of(role, start.stage, site.config),
-        session=item.ledger.sessions.get(session_key(agent.name, role), ""),
+        session=item.ledger.sessions.get(session_key(agent.name, role, agent.adapter), ""),
     )
     begun = _begin(site, item, opening)
     with _holding(begun):
@@ -202,6 +203,7 @@ def start_review(site: Site, item: Item, review: StartReview, reuse: Path | None
         role=review.gate,
         agent=agent.name,
         adapter=agent.adapter,
+        model=agent.model or site.config.roles[review.gate].model,
         gate=review.gate,
         attempt=item.ledger.tries.get(review.gate, 0) + 1,
         base=base.name,

@@ -45,8 +45,7 @@ def used(
     if not reported:
         span = (step.log_start, step.log_end) if step else (0, _size(folder))
         told = heard(folder / "output.log", *span, opening.adapter, config)
-    agent, role = config.agents.get(opening.agent), config.roles.get(opening.role)
-    model = told.model or (agent.model if agent else "") or (role.model if role else "")
+    model = told.model or opening.model
     known = prices.estimate(told.usage, model, config.prices)
     own = Usage() if reported and known.usd is not None else prices.estimate(word.usage, model, config.prices)
     return told._replace(usage=_said(own, known), model=model)

@@ -122,7 +122,7 @@ class Opening(NamedTuple):
     """`attempt.json`: what an entry is about, written before anything happens.
 
     `produces`: what the role is to leave. `artifact`: the document it is to write. `session`: the one it goes on with.
-    `artifacts`: documents that a person changed and that this entry holds.
+    `artifacts`: documents that a person changed and that this entry holds. `model`: the one that was asked for.
     """
 
     kind: str
@@ -149,6 +149,7 @@ class Opening(NamedTuple):
     artifact: str = ""
     session: str = ""
     artifacts: tuple[str, ...] = ()
+    model: str = ""
 
 
 class Outcome(NamedTuple):

@@ -29,19 +29,25 @@ LONG = 3
 """Trips in a row after which a person should know that something which passes by itself does not."""
 
 
-def of_breakers(breakers: Iterable[views.BreakerView]) -> tuple[views.NeedView, ...]:
+def of_breakers(breakers: Iterable[views.BreakerView], now: float) -> tuple[views.NeedView, ...]:
     """What keeps agents from starting and does not pass by itself."""
     return tuple(
         views.NeedView(
             None,
             "breaker",
-            f"agent {', '.join(one.agents) or one.name} cannot start: {one.why}" + (f"; {one.fix}" if one.fix else ""),
+            "; ".join(
+                filter(None, (f"agent {', '.join(one.agents) or one.name} {_can(one, now)}: {one.why}", one.fix))
+            ),
             f"octopoid resume --breaker {one.name}",
             one.since,
         )
         for one in breakers
         if not one.passing or one.trips >= LONG
     )
+
+
+def _can(one: views.BreakerView, now: float) -> str:
+    return "cannot start" if clock.parse(one.until) > now else "could not start, and is tried at the next look"
 
 
 def stuck(item: Item, waits: views.Waits) -> bool:

@@ -133,7 +133,8 @@ def _now(data: bytes, hear: Hear, home: str) -> tuple[str, str]:
             if said and event.kind not in (MESSAGE, USAGE):
                 return _short(said), retrying
             if event.kind == RETRY and not answered:
-                retrying = _short(event.text) or "no answer"
+                wait = f", waits {event.wait:.0f} s" if event.wait >= 1 else ""
+                retrying = (_short(event.text) or "no answer") + wait
             if event.kind == TOOL:
                 asked = at_home(event, home).text
                 return _short(f"{event.name}: {asked}" if event.name else asked), retrying

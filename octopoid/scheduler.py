@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from octopoid import clock, closing, durable, policy, process
+from octopoid import clock, closing, durable, policy, process, steer
 from octopoid.applying import Hands, Moment
 from octopoid.guards import Scene, load_of
 from octopoid.housekeeping import Housekeeper
@@ -77,6 +77,8 @@ class Scheduler:
             for action in due:
                 hands.apply(action, Moment(look, config, now()))
             acted += len(due)
+        if snapshot.breakers:
+            steer.forget(self.layout, {name for agent in config.agents.values() for name in agent.breakers})
         self.housekeeper.tidy(look, now())
         hands.children |= self.housekeeper.notify(plan, config, self.env)
         durable.write(self.layout.last_tick, clock.iso(now()).encode() + b"\n", sync=False)

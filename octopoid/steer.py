@@ -142,6 +142,15 @@ def close_breaker(layout: Layout, name: str) -> bool:
         return True
 
 
+def forget(layout: Layout, needed: Collection[str]) -> None:
+    """Drop the breakers that no agent of the policy needs any more: nobody would ever try them. Raises Invalid."""
+    if all(name in needed for name in breakers(layout)):
+        return
+    with _holding(layout):
+        known = breakers(layout)
+        _write(layout, {name: one for name, one in known.items() if name in needed})
+
+
 def _holding(layout: Layout) -> locks.Waiting:
     """The scheduler and a person's command change the one file by turns."""
     return locks.waiting(layout.run / "breakers.lock", LOCK_TIMEOUT)

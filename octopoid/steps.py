@@ -85,7 +85,8 @@ def write_prompt(site: Site, item: Item, opening: Opening, entry: Path) -> Path:
             flows=framing.usable(config),
             children=item.ledger.children,
             advisory=bool(opening.gate) and not is_required(opening.gate, item, flow),
-            interrupted=bool(opening.session) and session_key(opening.agent, opening.role) in item.ledger.cuts,
+            interrupted=bool(opening.session)
+            and session_key(opening.agent, opening.role, opening.adapter) in item.ledger.cuts,
         ),
     )
     path = entry / "prompt.md"

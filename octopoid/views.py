@@ -275,10 +275,10 @@ def _why_incoming(item: Item, what: Task, look: Look, now: float, pauses: Pauses
     if missing:
         return "dependencies", f"waiting on {', '.join(missing)}"
     if what.not_before > now:
-        return "not before", f"not before {clock.iso(what.not_before)}"
+        return "not before", f"not before {clock.local(what.not_before)}"
     if item.ledger.retry_at > now:
         after = f" after: {item.ledger.detail}" if item.ledger.detail else ""
-        return "backoff", f"waits until {clock.iso(item.ledger.retry_at)}{after}"
+        return "backoff", f"waits until {clock.local(item.ledger.retry_at)}{after}"
     if settled_at(item) > now:
         return "not settled", "the file changed a moment ago; it may still be written"
     return "", ""

@@ -153,7 +153,7 @@ def test_status_decides(tmp_path: Path) -> None:
     for status in (126, 127):
         reading = read(one, evidence(tmp_path, "sh: 1: codemod: not found\n", status=status))
         assert (reading.class_, reading.reason, reading.breaker) == ("environment", "missing", "agent:worker")
-        assert reading.detail.endswith("could not be started: sh: 1: codemod: not found")
+        assert reading.detail.endswith("could not be started: codemod: not found")
 
 
 def test_a_script_is_a_path_from_the_root(tmp_path: Path) -> None:
@@ -472,10 +472,12 @@ def test_a_breaker_is_about_a_credential(tmp_path: Path) -> None:
     log = stream(api_error(401, "x"))
     reading = read(one, evidence(tmp_path, log, status=1))
     assert (reading.breaker, reading.detail) == ("ANTHROPIC_API_KEY", "x")
-    assert reading.fix == "look at ANTHROPIC_API_KEY in the environment of `octopoid run`"
+    assert reading.fix == "set the right ANTHROPIC_API_KEY where `octopoid run` is started, and start it again"
     reading = read(agent("codex", env=("FOO", "MY_KEY")), evidence(tmp_path, "401 Unauthorized\n", status=1))
     assert reading.breaker == "codex"
-    assert reading.fix.startswith("look at MY_KEY in the environment of `octopoid run`, or run `codex login`, or name ")
+    assert reading.fix.startswith(
+        "set the right MY_KEY where `octopoid run` is started, or run `codex login`, or name "
+    )
 
 
 @pytest.mark.parametrize(

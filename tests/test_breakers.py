@@ -43,7 +43,7 @@ def test_who_shares_a_credential_waits_with_it_and_nobody_else() -> None:
     plan = policy.plan(snapshot(item("a"), breakers=trip(NOW + 30)), config(agents=SHARING), NOW)
     decision = plan.decisions["a"]
     assert (decision.waits, decision.until) == ("breaker", NOW + 30)
-    assert decision.text == f"not logged in: 401; look at it; tried again at {clock.iso(NOW + 30)}"
+    assert decision.text == f"not logged in: 401; look at it; tried again at {clock.local(NOW + 30)}"
     assert decision.command == "octopoid resume --agent impl"
     review = judged(verdicts=())._replace(id="b")
     assert policy.plan(snapshot(review, breakers=trip(NOW + 30)), config("gatekeeper", agents=SHARING), NOW).actions, (
@@ -182,9 +182,11 @@ def test_no_agent_starts_on_a_full_disk() -> None:
 def test_what_passes_by_itself_needs_nobody_until_it_takes_long() -> None:
     login = views.breaker(trip(NOW + 30)[KEY])
     limit = views.breaker(news(NOW, passing=True, trips=1))
-    assert [one.reason for one in needs.of_breakers([login, limit])] == ["breaker"]
-    assert needs.of_breakers([login])[0].detail == "agent impl, other cannot start: not logged in: 401; look at it"
-    assert needs.of_breakers([limit._replace(trips=needs.LONG)])
+    assert [one.reason for one in needs.of_breakers([login, limit], NOW)] == ["breaker"]
+    assert needs.of_breakers([login], NOW)[0].detail == "agent impl, other cannot start: not logged in: 401; look at it"
+    assert needs.of_breakers([limit._replace(trips=needs.LONG)], NOW)
+    (over,) = needs.of_breakers([login], NOW + 60)
+    assert "could not start, and is tried at the next look: not logged in" in over.detail
 
 
 def test_a_program_that_comes_back_is_tried_at_once(repo: Repo) -> None:

@@ -22,7 +22,8 @@ from modelserver import drop as dropped
 
 from octopoid import clock, prices
 from octopoid.adapters import ADAPTERS, Evidence, Request
-from octopoid.adapters.anthropic import LOST, Job, dump, load
+from octopoid.adapters.anthropic import Job, dump, load
+from octopoid.adapters.base import LOST
 from octopoid.builtin import agent as program
 from octopoid.builtin import conversation, finish, shell, transcript
 from octopoid.builtin.editor import Editor, Refused
@@ -301,7 +302,7 @@ def test_a_wrong_key_and_a_rate_limit_charge_nobody(user: User) -> None:
     assert sorted(round(one) for one in waits) == [30, 120], "as long as the server asked for"
     for name in ("first", "second"):
         why = user.octopoid("why", name)
-        assert "401: invalid x-api-key; look at ANTHROPIC_API_KEY in the environment of `octopoid run`" in why
+        assert "401: invalid x-api-key; set the right ANTHROPIC_API_KEY where `octopoid run` is started" in why
     user.server.scripts["refused"] = [bash('echo x > "$OCTOPOID_TASK_ID.txt"'), text("Done.")]
     user.octopoid("resume", "--agent", "coder")
     user.run(6)
@@ -383,7 +384,7 @@ def reading(tmp_path: Path, printed: list[dict[str, Any]], status: int) -> Any:
         ([text("Fine.")] * 3, {"produces": "verdict"}, "task", "no word", "it ended without its word: Fine."),
         ([bash("true")] * 9, {"max_turns": 4}, "task", "turn limit", "4 turns were not enough"),
         ([bash("true")] * 9, {"max_tokens": 40}, "task", "budget", "45 tokens used, 40 allowed (max_tokens)"),
-        ([bash("true")] * 9, {"max_usd": 0.0001}, "task", "budget", "$0.0001 spent, $0.0001 allowed (max_usd)"),
+        ([bash("true")] * 9, {"max_usd": 0.0001}, "task", "budget", "$0.0001 spent, $0.0001 were left for it"),
         ([text("Hi")], {"max_usd": 1, "model": "llama"}, "environment", "configuration", "the model llama costs"),
         ([text("Hi")], {"session": "007"}, "ours", LOST, "No such file"),
         ([text("Hi")], {"session": "../x"}, "ours", LOST, "is no attempt"),
@@ -408,7 +409,7 @@ def test_every_end_has_its_class(
     assert detail in found.detail and not (place.entry / "result.json").exists()
     trips = {"configuration": "agent:coder"}.get(reason, "ANTHROPIC_API_KEY") if class_ == "environment" else ""
     assert found.breaker == trips and bool(found.fix) == bool(trips)
-    look = "look at ANTHROPIC_API_KEY in the environment of `octopoid run`"
+    look = "set the right ANTHROPIC_API_KEY where `octopoid run` is started, and start it again"
     assert found.fix == look or reason != "not logged in"
 
 

@@ -208,7 +208,9 @@ def test_a_wrong_key_stops_the_agent_and_not_the_task(user: User) -> None:
     for name in names:
         why = user.octopoid("why", name)
         assert (
-            "breaker" in why and "look at ANTHROPIC_API_KEY in" in why and "octopoid resume --agent implementer" in why
+            "breaker" in why
+            and "set the right ANTHROPIC_API_KEY where" in why
+            and "octopoid resume --agent implementer" in why
         )
     assert "API key" in user.octopoid("status")
     user.server.scripts["refused"] = [bash("echo work > $OCTOPOID_TASK_ID.txt"), text("Done.")]

@@ -598,4 +598,4 @@ def test_a_wrong_key_no_change_and_a_time_limit(user: User) -> None:
     user.octopoid("run", "--until-empty", ok=(6,))
     assert time.monotonic() - began < SOON and state_of(user.repo, "refused") is State.INCOMING
     why = user.octopoid("why", "refused")
-    assert "breaker" in why and "look at FAKE_KEY" in why and "octopoid resume --agent worker" in why
+    assert "breaker" in why and "set the right FAKE_KEY" in why and "octopoid resume --agent worker" in why

@@ -289,7 +289,7 @@ BAD = {
         2,
         33,
         "`max_usd` means nothing to the adapter `codex`",
-        "remove it",
+        "usd_per_task",
     ),
     "money with a sign": Bad(f"limits: {{usd_per_day: $5}}\n{AGENT}", 1, 23, "`usd_per_day` must be an amount"),
     "branch": Bad(f"base: refs/heads/main\n{AGENT}", 1, 7, "`base` must be a branch's name", "without `refs/heads/`"),

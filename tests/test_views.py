@@ -40,13 +40,13 @@ INCOMING = (
     ({}, Ledger(), Pauses(tasks=frozenset({"one"})), (True, "paused", "this task is paused")),
     ({"depends_on": ("two",)}, Ledger(), Pauses(), (False, "dependencies", "waiting on two")),
     ({"depends_on": ("three",)}, Ledger(), Pauses(), (True, "", "")),
-    ({"not_before": NOW + 60}, Ledger(), Pauses(), (False, "not before", f"not before {clock.iso(NOW + 60)}")),
+    ({"not_before": NOW + 60}, Ledger(), Pauses(), (False, "not before", f"not before {clock.local(NOW + 60)}")),
     ({"not_before": NOW - 60}, Ledger(), Pauses(), (True, "", "")),
     (
         {},
         Ledger(retry_at=NOW + 10, detail="tests failed"),
         Pauses(),
-        (False, "backoff", f"waits until {clock.iso(NOW + 10)} after: tests failed"),
+        (False, "backoff", f"waits until {clock.local(NOW + 10)} after: tests failed"),
     ),
     ({}, Ledger(trouble="cannot be read"), Pauses(), (False, "evidence", "cannot be read")),
 )

@@ -25,6 +25,7 @@ from octopoid.adapters.base import (
     by_status,
     cut_short,
     output,
+    sensible,
 )
 from octopoid.adapters.events import STARTED, Event
 from octopoid.model import Result
@@ -33,8 +34,6 @@ from octopoid.settings import Agent
 
 KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
 """Credentials, the one that counts first. A name that `env:` does not list never reaches the program."""
-LOST = "session lost"
-"""Why a run ended that was to go on where another one stopped to ask: our fault, and the next begins anew."""
 
 _HOME = str(Path(__file__).resolve().parents[2])
 # `-I` keeps the worktree's own modules out of its imports.
@@ -133,7 +132,7 @@ class Anthropic:
 
     def hear(self, line: bytes) -> tuple[Event, ...] | None:
         """One line of its stream."""
-        return anthropiclog.hear(line)
+        return sensible(anthropiclog.hear, line)
 
     def interactive(self, agent: Agent, session: str) -> tuple[str, ...]:
         """It has no terminal program."""
@@ -146,7 +145,7 @@ class Anthropic:
 def _model(evidence: Evidence) -> str:
     """What its first line names."""
     head = output(evidence._replace(log_end=min(evidence.log_end, evidence.log_start + _HEAD)), _HEAD)
-    events = (event for line in head.splitlines() for event in anthropiclog.hear(line) or ())
+    events = (event for line in head.splitlines() for event in sensible(anthropiclog.hear, line) or ())
     return next((event.model for event in events if event.kind == STARTED), "")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
-from octopoid.adapters.events import Event
+from octopoid.adapters.events import Event, Hear
 from octopoid.model import Result, Usage
 from octopoid.prices import Price
 from octopoid.results import bounded
@@ -156,14 +156,17 @@ def _fix(reason: str, facts: Facts, agent: Agent) -> str:
     """One sentence in the imperative, without its full stop."""
     key = next((key for key in facts.keys if key in agent.env), "")
     if reason == NO_LOGIN and key:
-        return f"look at {key} in the environment of `octopoid run`"
+        return f"set the right {key} where `octopoid run` is started, and start it again"
     if reason == NO_LOGIN:
         others = [name for name in agent.env if "KEY" in name or "TOKEN" in name]  # such as a provider's of its own
-        look = f"look at {', '.join(others)} in the environment of `octopoid run`" if others else ""
+        look = f"set the right {', '.join(others)} where `octopoid run` is started" if others else ""
         named = f"name {facts.keys[0]} in `env:` of agent {agent.name}" if facts.keys else ""
         return ", or ".join(way for way in (look, facts.login, named) if way)
     if reason == MISSING:
-        ways = (f"install it: {facts.install}" if facts.install else "", f"mend `command:` of agent {agent.name}")
+        ways = (
+            f"install it: {facts.install}" if facts.install and not agent.command else "",
+            f"mend `command:` of agent {agent.name}",
+        )
         return ", or ".join(way for way in ways if way)
     return _FIXES.get(reason, "").format(agent=agent.name, credential=credential(facts, agent))
 
@@ -184,12 +187,17 @@ NONSENSE = (ArithmeticError, LookupError, RecursionError, TypeError, ValueError)
 """What reading raises of records that no program writes (a number of thousands of digits). An agent can write there."""
 
 
-def hear(adapter: Adapter, line: bytes) -> tuple[Event, ...] | None:
-    """What a line says, as `Adapter.hear`; () where it is nonsense."""
+def sensible(read: Hear, line: bytes) -> tuple[Event, ...] | None:
+    """What `read` hears in a line; () where it is nonsense: it must not keep `status` from telling about the rest."""
     try:
-        return adapter.hear(line)
+        return read(line)
     except NONSENSE:
         return ()
+
+
+def hear(adapter: Adapter, line: bytes) -> tuple[Event, ...] | None:
+    """What a line says, as `Adapter.hear`, which need not be careful."""
+    return sensible(adapter.hear, line)
 
 
 _NO_ROOM, _LITTLE_ROOM = 32 << 20, 1 << 30
@@ -235,9 +243,13 @@ def cut_short(program: str, agent: Agent, evidence: Evidence) -> Reading | None:
     return None
 
 
+_SHELL = re.compile(r"\A\S+: (?:line )?\d+: (?:exec: )?")
+"""How a shell begins to say that it found no program."""
+
+
 def missing(said: str, agent: Agent) -> Reading:
     """The program is not there, or not executable. `said`: its name, or the shell's message about it."""
-    detail = f"the program of agent {agent.name} could not be started: {said}"
+    detail = f"the program of agent {agent.name} could not be started: {_SHELL.sub('', said)}"
     return Reading("environment", MISSING, detail)
 
 

@@ -30,6 +30,7 @@ from octopoid.adapters.base import (
     cut_short,
     missing,
     output,
+    sensible,
     tail,
 )
 from octopoid.adapters.events import Event
@@ -142,7 +143,7 @@ class Claude:
 
     def hear(self, line: bytes) -> tuple[Event, ...] | None:
         """One line of its stream."""
-        return claudelog.hear(line)
+        return sensible(claudelog.hear, line)
 
     def interactive(self, agent: Agent, session: str) -> tuple[str, ...]:
         """Its own terminal program, in the same session; from the same worktree only (2.1.197)."""

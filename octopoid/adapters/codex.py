@@ -20,6 +20,7 @@ from octopoid.adapters import codexflags, codexlog
 from octopoid.adapters.base import (
     CONFIGURATION,
     DETAIL,
+    LOST,
     NO_LOGIN,
     NOT_STARTED,
     OF_MODELS,
@@ -33,6 +34,7 @@ from octopoid.adapters.base import (
     cut_short,
     missing,
     output,
+    sensible,
     tail,
 )
 from octopoid.adapters.events import Event
@@ -40,9 +42,6 @@ from octopoid.errors import Invalid
 from octopoid.model import Result, Usage
 from octopoid.results import OUTCOMES, bounded, parse_mapping
 from octopoid.settings import Agent
-
-LOST = "session lost"
-"""Why a run ended that was to go on in a session which is gone: our fault, not the task's, and the next begins anew."""
 
 # The first: without it codex waits for a network that is down for ever, and says so ever less often. What an
 # implementer noted in its memory would stand in its reviewer's prompt.
@@ -149,7 +148,7 @@ class Codex:
 
     def hear(self, line: bytes) -> tuple[Event, ...] | None:
         """One line of its stream."""
-        return codexlog.hear(line)
+        return sensible(codexlog.hear, line)
 
     def interactive(self, agent: Agent, session: str) -> tuple[str, ...]:
         """Its own terminal program, in the same session."""

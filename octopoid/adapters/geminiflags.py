@@ -50,7 +50,7 @@ _GIT_OUTPUT = "--o(?!neline)"
 # The shell of its tools gets no git configuration but the repository's own (GIT_CONFIG_GLOBAL=/dev/null), so who the
 # user is has to be said in another way. `"$@"` are the flags.
 _SCRIPT = """\
-for one in name email; do
+{there}for one in name email; do
   said=$(git config "user.$one") || continue
   case $one in
     name) export GIT_AUTHOR_NAME="${{GIT_AUTHOR_NAME:-$said}}" GIT_COMMITTER_NAME="${{GIT_COMMITTER_NAME:-$said}}" ;;
@@ -67,7 +67,10 @@ def script(agent: Agent, role: Role, entry: Path) -> str:
     """What `sh -c` runs: the settings and the rules of this attempt are written to TMPDIR, then it starts."""
     text = isinstance(agent.command, str) and agent.command
     said = rules(role, entry)
+    name = shlex.quote((agent.command or ("gemini",))[0])
+    there = f"command -v {name} >/dev/null || {{ echo {name}: not found >&2; exit 127; }}\n"
     return _SCRIPT.format(
+        there="" if text else there,
         python=shlex.join((sys.executable, "-I", "-S", geminihome.__file__)),
         settings=shlex.quote(json.dumps(settings(agent, role), separators=(",", ":"))),
         rules=shlex.quote(said),

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from octopoid import hearing, prices, process
-from octopoid.adapters.anthropic import LOST, Job, load
-from octopoid.adapters.base import CONFIGURATION
+from octopoid.adapters.anthropic import Job, load
+from octopoid.adapters.base import CONFIGURATION, LOST
 from octopoid.builtin import conversation, finish, transcript
 from octopoid.builtin.conversation import Block, Message
 from octopoid.builtin.happenings import say
@@ -232,7 +232,9 @@ class Run:
             return End("task", "budget", spent)
         if job.max_usd and (used.usd is None or used.usd >= job.max_usd):
             spent = "an unknown amount" if used.usd is None else f"${used.usd:.4f}"
-            return End("task", "budget", f"{spent} spent, ${job.max_usd:g} allowed (max_usd)")
+            return End(
+                "task", "budget", f"{spent} spent, ${job.max_usd:g} were left for it (max_usd, or a budget in limits)"
+            )
         return None
 
     def _do(self, calls: list[Block]) -> Result | None:

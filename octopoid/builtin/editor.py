@@ -118,7 +118,9 @@ def _create(path: Path, given: Mapping[str, Any]) -> str:
     said = _text(given, "file_text")
     if path.is_dir():
         raise Refused(f"{path} is a folder")
-    there = path.exists()
+    there = os.path.lexists(path)
+    if there and not path.is_file():
+        raise Refused(f"{path} is not a file")  # to open a pipe would be to wait
     path.parent.mkdir(parents=True, exist_ok=True)
     _write(path, said)
     return f"{'Replaced' if there else 'Created'} {given['path']} ({len(said.splitlines())} lines)."

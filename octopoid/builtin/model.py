@@ -26,6 +26,8 @@ _SIGN = 10.0
 _TIMEOUT = anthropic.Timeout(300.0, connect=10.0)
 """Seconds. Anthropic's servers send something every few; a local model may read its prompt for minutes."""
 _NO_KEY = "none-needed"
+_GARBLED = "parse tool parameter JSON"
+"""In the sentence of the SDK (anthropic 2.12.0) about a tool call of the model that is no JSON."""
 
 _STATUSES = {
     401: NO_LOGIN,
@@ -82,7 +84,11 @@ class _Wait(OctopoidError):
 
 
 class _Broken(OctopoidError):
-    """The answer broke off in the middle."""
+    """The answer broke off in the middle, or (`garbled`) the model wrote what cannot be read."""
+
+    def __init__(self, message: str, garbled: bool = False) -> None:
+        super().__init__(message)
+        self.garbled = garbled
 
 
 class Answer(NamedTuple):
@@ -122,7 +128,9 @@ class Model:
                 return self._stream(system, tools, messages)
             except _Broken as error:
                 if attempt == self.retries:
-                    raise Ended(End("environment", "no answer", f"{error} (tries: {attempt + 1})")) from None
+                    # The server did answer: what its model writes, every time, is nothing that time mends.
+                    how = ("task", "garbled answer") if error.garbled else ("environment", "no answer")
+                    raise Ended(End(*how, f"{error} (tries: {attempt + 1})")) from None
                 wait = min(8.0, 0.5 * 2**attempt)
                 say("retry", **{"try": attempt + 1}, of=self.retries, why=str(error), wait=wait)
                 time.sleep(wait)
@@ -149,7 +157,8 @@ class Model:
         except httpx2.HTTPError as error:
             raise _Broken(f"the answer broke off: {error or type(error).__name__}") from None
         except (ValueError, AssertionError) as error:  # half an event; no message at all
-            raise _Broken(f"the answer cannot be read: {error or 'it is empty'}") from None
+            garbled = _GARBLED in str(error)
+            raise _Broken(f"the answer cannot be read: {error or 'it is empty'}", garbled) from None
         except anthropic.APIStatusError as error:
             if error.response.status_code == 200 and _status(error) not in (400, 401, 402, 403, 404):
                 raise _Broken(_said(error)) from None

@@ -37,8 +37,12 @@ _PLAIN = ("--no-ext-diff", "--no-textconv")
 """No program of the user's configuration is run."""
 _DIFFING = ("diff", "log", "show")
 # They write files, run programs or read beside the repository. git takes any beginning of a long option for it.
-_REFUSED = ("--output", "--ext-diff", "--textconv", "--no-index", "--open-files-in-pager", "--contents", "--exec-path")
-_PAGER = re.compile(r"-[A-Za-z]*O")
+_REFUSED = (
+    *("--output", "--ext-diff", "--textconv", "--no-index", "--open-files-in-pager", "--contents", "--exec-path"),
+    *("--file", "--exclude-from", "--ignore-revs-file"),
+)
+_EXACT = ("--exclude",)
+_SHORT = {"grep": re.compile(r"-[A-Za-z]*[Of]"), "ls-files": re.compile(r"-[A-Za-z]*X"), "blame": re.compile(r"-\w*S")}
 
 _LOOKERS = frozenset({"Read", "Glob", "Grep", "LS", "Edit", "MultiEdit", "Write"})
 _WRITERS = frozenset({"Edit", "MultiEdit", "Write"})
@@ -149,8 +153,8 @@ def _is_whole(word: str) -> bool:
 def _is_refused(verb: str, word: str) -> bool:
     if word.startswith("--") and len(word) > 2:
         name = word.partition("=")[0]
-        return any(one.startswith(name) for one in _REFUSED)
-    return word.startswith("-O") or (verb == "grep" and bool(_PAGER.match(word)))
+        return name not in _EXACT and any(one.startswith(name) for one in _REFUSED)
+    return word.startswith("-O") or (verb in _SHORT and bool(_SHORT[verb].match(word)))
 
 
 def _object(properties: Mapping[str, Any], *required: str) -> dict[str, Any]:

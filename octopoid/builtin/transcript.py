@@ -6,7 +6,10 @@ too long and was summarised. Every attempt has all of its conversation, also of 
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +18,8 @@ from octopoid.builtin.conversation import Message
 from octopoid.errors import NotFound
 
 NAME = "transcript.jsonl"
+LARGEST = 256 << 20
+"""Bytes. A conversation that fills the context of a model has a few megabytes."""
 
 
 class Past(NamedTuple):
@@ -50,14 +55,23 @@ def read(folder: Path) -> Past:
     A last line that is torn was never answered and is left out.
     """
     try:
-        lines = (folder / NAME).read_bytes().split(b"\n")
+        lines = _bytes(folder / NAME).split(b"\n")
     except OSError as error:
         raise NotFound(f"{folder / NAME}: {error.strerror}") from None
     try:
         head, *rest = [json.loads(line) for line in lines[:-1]]
         return Past(str(head["model"]), _messages(rest))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise NotFound(f"{folder / NAME} cannot be read: {error}") from None
+
+
+def _bytes(path: Path) -> bytes:
+    """What stands there. An agent can reach the folder of its attempt: it may be a pipe, or a link to somewhere."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+        facts = os.fstat(file.fileno())
+        if not stat.S_ISREG(facts.st_mode) or facts.st_size > LARGEST:
+            raise OSError(errno.EINVAL, "is no conversation")
+        return file.read()
 
 
 def _messages(lines: Sequence[dict[str, Any]]) -> list[Message]:
@@ -65,6 +79,10 @@ def _messages(lines: Sequence[dict[str, Any]]) -> list[Message]:
     found: list[Message] = []
     for line in lines:
         message = {"role": line["role"], "content": line["content"]}
+        if not isinstance(message["content"], list) or not all(
+            isinstance(one["type"], str) for one in message["content"]
+        ):
+            raise ValueError("a message is none")
         if line.get("anew"):
             found = []
         elif found and found[-1]["role"] == message["role"] == "user":

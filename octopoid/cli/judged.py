@@ -60,8 +60,8 @@ def _spent(layout: Layout, roles: Mapping[str, str], known: Config, now: float) 
         return {}
     try:
         today = budgets.by_role(costs.today(layout, now, {}).values(), known.limits)
-    except Invalid:
-        return {}  # told as what is wrong with the evidence
+    except Invalid as error:  # then nothing starts (invariant 8)
+        return dict.fromkeys(roles, f"what was spent today cannot be told: {error.message}")
     found: dict[str, str] = {}
     for task, role in roles.items():
         over = next((one for one in budgets.before(role, known.limits, today) if one.over), None)
@@ -73,9 +73,10 @@ def _spent(layout: Layout, roles: Mapping[str, str], known: Config, now: float) 
 def _broken(layout: Layout, roles: Mapping[str, str], known: Config, now: float) -> dict[str, str]:
     """The tasks whose every agent is kept from starting by a breaker, with what that says."""
     try:
-        trips = {name: one for name, one in steer.breakers(layout).items() if one.until > now}
-    except Invalid:
-        return {}
+        known_ones = {name: steer.current(one, now) for name, one in steer.breakers(layout).items()}
+    except Invalid as error:  # then nothing starts (invariant 8)
+        return dict.fromkeys(roles, error.message)
+    trips = {name: one for name, one in known_ones.items() if one.until > now}
     found: dict[str, str] = {}
     for task, role in roles.items() if trips else ():
         pools = gates.players(role, known)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from octopoid import needs, runview, steer, views
 from octopoid.cli import reading, render, speak
-from octopoid.clock import parse
+from octopoid.clock import local, parse
 from octopoid.layout import Layout
 from octopoid.model import Item
 
@@ -83,7 +83,7 @@ def needs_of_policy(scheduler: views.SchedulerView) -> tuple[views.NeedView, ...
     """A policy that cannot be used, an agent that cannot start: a person must mend it."""
     problem = scheduler.config_problem
     policy = (views.NeedView(None, "policy", problem, "octopoid config check", None),) if problem else ()
-    return (*policy, *needs.of_breakers(scheduler.breakers))
+    return (*policy, *needs.of_breakers(scheduler.breakers, speak.now()))
 
 
 def _drawing(layout: Layout, found: views.StatusView) -> tuple[Sequence[render.Table], Sequence[str]]:
@@ -184,12 +184,15 @@ def _summary(found: views.StatusView) -> list[str]:
         lines.append("paused: everything; to go on: octopoid resume")
     lines += [f"paused: {task}; to go on: octopoid resume {task}" for task in one.paused_tasks]
     lines += [f"paused: agent {agent}; to go on: octopoid resume --agent {agent}" for agent in one.paused_agents]
-    lines += [f"breaker: {trip.name}: {trip.why}; {_tried(trip)}" for trip in one.breakers]
+    told = {need.command for need in found.needs_you}  # those stand above already
+    quiet = [trip for trip in one.breakers if f"octopoid resume --breaker {trip.name}" not in told]
+    lines += [f"breaker: {trip.name}: {trip.why}; {_tried(trip)}" for trip in quiet]
     return lines
 
 
 def _tried(trip: views.BreakerView) -> str:
-    return f"tried again at {trip.until}" if parse(trip.until) > speak.now() else "tried again now"
+    until = parse(trip.until)
+    return f"tried again at {local(until)}" if until > speak.now() else "tried at the next look"
 
 
 def _next(found: views.StatusView) -> str:

@@ -90,11 +90,11 @@ def waits(layout: Layout, found: Found) -> views.Waits:
 
 
 def _trips(layout: Layout) -> bool:
-    """Is a breaker open? Unreadable ones are told elsewhere."""
+    """Is a breaker open? Where they cannot be read nothing starts."""
     try:
         return bool(steer.breakers(layout))
     except Invalid:
-        return False
+        return True
 
 
 def _limits_money(layout: Layout) -> bool:

@@ -107,6 +107,8 @@ def _all_pauses(layout: Layout) -> list[str]:
 
 
 def _close(layout: Layout, agents: list[str], names: list[str]) -> list[str]:
+    if not agents and not names:
+        return []
     known = steer.breakers(layout)
     wanted = sorted(known) if names == ["all"] else names
     for name in wanted:

@@ -118,9 +118,9 @@ def check_breakers(case: Case) -> Iterator[Finding]:
         yield Finding("breakers", ERROR, message, fix, case.layout.breakers, repair)
         return
     for one in found.values():
-        when = f"tried again at {clock.iso(one.until)}" if one.until > case.now else "tried again at the next start"
+        when = f"tried again at {clock.local(one.until)}" if one.until > case.now else "tried again at the next start"
         who = f"agent {', '.join(one.agents)}" if one.agents else one.name
-        message = f"{who} does not start since {clock.iso(one.since)} ({one.name}): {one.why}; {when}"
+        message = f"{who} does not start since {clock.local(one.since)} ({one.name}): {one.why}; {when}"
         resume = f"octopoid resume --breaker {one.name}"
         if one.passing:
             fix = f"{one.fix or 'wait'}; it goes on by itself then, or at once with: {resume}"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from octopoid import clock, locks, process, setup, stopping, store
+from octopoid import budgets, clock, costs, locks, process, setup, stopping, store
 from octopoid.doctor.finding import ERROR, INFO, STALE, WARNING, Case, Finding, Repair
+from octopoid.errors import Invalid
 from octopoid.model import Problem
 from octopoid.states import State
 
@@ -63,6 +64,21 @@ def check_files(case: Case) -> Iterator[Finding]:
         elif code == "evidence":
             fix = _about_evidence(case, one)
         yield Finding(code, ERROR, place + one.message, fix, one.path)
+    yield from _unknown_spending(case, {one.path for one in case.look.problems})
+
+
+def _unknown_spending(case: Case, told: Collection[Path]) -> Iterator[Finding]:
+    """With a budget for a day what is archived or gone counts as well, and stops everything where it cannot be read."""
+    if case.config is None or not budgets.limited(case.config.limits):
+        return
+    try:
+        costs.today(case.layout, case.now, {})
+    except Invalid as error:
+        for one in error.problems:
+            folder = one.path.parent.parent
+            if folder not in told:
+                message = f"{one.message}; until then nothing starts, because there is a budget for the day"
+                yield Finding("evidence", ERROR, message, _about_evidence(case, one._replace(path=folder)), folder)
 
 
 def _code(one: Problem, tasks: Mapping[Path, str], attempts: Path) -> str:
