@@ -163,7 +163,9 @@ def _cut_short(opening: Opening, remains: Remains, now: float) -> Outcome | None
     if exit_ is None:
         return _end(opening, remains, now, "ours", "runner died")
     failed = exit_.failed
-    if failed is None or (failed.name == PRE_CHECK and failed.status == NOTHING_TO_DO):
+    if failed is None:
+        return _unwell(opening, remains, now)
+    if failed.name == PRE_CHECK and failed.status == NOTHING_TO_DO:
         return None
     if failed.status == CONTAINMENT_STATUS:
         detail = f"its worktree is not what it should be: {_last_line(remains.tail)}"
@@ -180,17 +182,35 @@ def _cut_short(opening: Opening, remains: Remains, now: float) -> Outcome | None
     return _end(opening, remains, now, "environment", detail, breaker=breaker)
 
 
+def _unwell(opening: Opening, remains: Remains, now: float) -> Outcome | None:
+    """It exited with 0; its records say that it did not come to its end (gemini, opencode), and it left no word."""
+    reading = remains.reading
+    if reading is None or reading.class_ == "ok" or reading.reason == "bad result" or remains.word.outcome:
+        return None
+    if reading.class_ == "task":
+        return _end(opening, remains, now, "task", _told(reading)[:300], charged=True)
+    return _nobodys_fault(reading, opening, remains, now)
+
+
+def _nobodys_fault(reading: Reading, opening: Opening, remains: Remains, now: float) -> Outcome:
+    breaker = (reading.breaker or f"agent:{opening.agent}") if reading.class_ == "environment" else ""
+    return _end(opening, remains, now, reading.class_, _told(reading), breaker=breaker)
+
+
+def _told(reading: Reading) -> str:
+    told = reading.detail.startswith(reading.reason)
+    return reading.detail if told else f"{reading.reason}: {reading.detail}".removesuffix(": ")
+
+
 def _agent_end(failed: StepExit, opening: Opening, remains: Remains, now: float) -> Outcome | None:
     """The agent's program did not end well. None where its word explains it."""
     reading = remains.reading
     if reading is not None and reading.class_ == "environment":  # also where time ran out while no model answered
-        told = reading.detail.startswith(reading.reason)
-        detail = reading.detail if told else f"{reading.reason}: {reading.detail}".removesuffix(": ")
-        return _end(opening, remains, now, "environment", detail, breaker=reading.breaker or f"agent:{opening.agent}")
+        return _nobodys_fault(reading, opening, remains, now)
     if failed.ended_by in ("timeout", "silence"):
         return _end(opening, remains, now, "task", f"ended after {_how(failed)}", charged=True)
     if reading is not None and reading.class_ == "ours":
-        return _end(opening, remains, now, "ours", f"{reading.reason}: {reading.detail}")
+        return _nobodys_fault(reading, opening, remains, now)
     if remains.word.outcome in ("question", "handoff", "failed"):
         return None
     if failed.signal is not None:

@@ -12,11 +12,13 @@ from octopoid.adapters.base import hear
 from octopoid.adapters.events import STARTED, USAGE, Event
 from octopoid.evidence import Exit
 from octopoid.model import Opening, Result, Usage
-from octopoid.results import MAX_COUNT, MAX_MONEY
+from octopoid.results import MAX_MONEY
 from octopoid.settings import Config
 
 MAX_LOG = 64 << 20
 """Bytes of an agent's output that are gone through for its records; of more than that nobody knows the sum."""
+MAX_COUNT = 10**12
+"""Tokens of one attempt: what says more than that is no count but nonsense."""
 BYTES = 4
 """Bytes of an answer's records for a token that the model wrote, where that is not told (Claude Code's stream)."""
 NOTHING = Usage(0, 0, 0.0)
@@ -47,7 +49,9 @@ def used(
         told = heard(folder / "output.log", *span, opening.adapter, config)
     model = told.model or opening.model
     known = prices.estimate(told.usage, model, config.prices)
-    own = Usage() if reported and known.usd is not None else prices.estimate(word.usage, model, config.prices)
+    own = (
+        Usage() if reported and known.usd is not None else prices.estimate(_plausible(word.usage), model, config.prices)
+    )
     return told._replace(usage=_said(own, known), model=model)
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from octopoid import prices
-from octopoid.adapters import ADAPTERS
+from octopoid.adapters import ADAPTERS, base
 from octopoid.adapters.events import ENDED, MESSAGE, NOTE, RETRY, STARTED, TOOL, USAGE, Event, Hear, at_home
 from octopoid.model import Usage
 from octopoid.results import clean
@@ -93,7 +94,7 @@ def progress(log: Path, adapter: str, model: str = "", cost: Cost = priced, home
 
     `model`: the one that it was started with, "" = let its log say so. `home`: its worktree; paths are told from there.
     """
-    hear = ADAPTERS[adapter].hear if adapter in ADAPTERS else _text
+    hear = partial(base.hear, ADAPTERS[adapter]) if adapter in ADAPTERS else _text
     try:
         with log.open("rb") as file:
             long = os.fstat(file.fileno()).st_size > LONGEST

@@ -26,8 +26,8 @@ MAX_TEXT = 16 << 10
 MAX_TITLE = 250
 """Characters of the title of a subtask: as many as a task file takes."""
 MAX_DISCOVERED = 5
-MAX_COUNT, MAX_MONEY = 10**12, 10**6
-"""Tokens, and US dollars, of one attempt: what says more than that is no count but nonsense."""
+MAX_MONEY = 10**6
+"""US dollars of one attempt: what says more than that is no sum but nonsense."""
 _MAX_LINE = 2 << 10
 _MAX_WORD = 200
 _MAX_ITEMS = 50
@@ -195,8 +195,6 @@ def _questions(value: object, what: str) -> tuple[str, ...]:
 def _count(value: object, what: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         _refuse(f"`{what}` must be a whole number from 0")
-    if value > MAX_COUNT:
-        _refuse(f"`{what}` is more than {MAX_COUNT}")
     return value
 
 

@@ -476,4 +476,4 @@ def test_one_does_a_task_another_judges_it_and_it_lands(gemini: Path, repo: Repo
         repo.octopoid("run", "--until-empty", ok=(6,), env=env)
         assert state_of(repo, "refused") is State.INCOMING
         why = repo.octopoid("why", "refused", env=env)
-        assert "look at GEMINI_API_KEY" in why.out + why.err
+        assert "set the right GEMINI_API_KEY" in why.out + why.err

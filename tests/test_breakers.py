@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from harness import Repo, drop, eventually, init, state_of, write_config
@@ -13,7 +14,7 @@ from octopoid import clock, credentials, needs, policy, steer, views
 from octopoid.adapters import Reading
 from octopoid.adapters.base import for_want_of_room
 from octopoid.layout import Layout
-from octopoid.model import Breaker, Ledger, Usage
+from octopoid.model import Breaker, Item, Ledger, Usage
 from octopoid.plans import Live, Start, StartReview
 from octopoid.settings import Agent
 from octopoid.states import State
@@ -27,12 +28,12 @@ SHARING = {
 WORKS = '#!/bin/sh\necho done > "$OCTOPOID_TASK_ID.txt"\ngit add .\ngit commit -qm "Add it"\n'
 
 
-def trip(until: float, since: float = NOW - 100, **more: object) -> dict[str, Breaker]:
+def trip(until: float, since: float = NOW - 100, **more: Any) -> dict[str, Breaker]:
     return {KEY: Breaker(KEY, "not logged in: 401", since, until, 1, "look at it", ("impl", "other"))._replace(**more)}
 
 
-def actions(*items: object, **more: object) -> list[str]:
-    plan = policy.plan(snapshot(*items, **more), config(agents=SHARING), NOW)  # type: ignore[arg-type]
+def actions(*items: Item, **more: Any) -> list[str]:
+    plan = policy.plan(snapshot(*items, **more), config(agents=SHARING), NOW)
     return [one.agent.name for one in plan.actions if isinstance(one, Start | StartReview)]
 
 
@@ -77,8 +78,8 @@ def test_its_own_breaker_holds_one_agent_alone() -> None:
 # --- opening and closing ---
 
 
-def news(since: float, **more: object) -> Breaker:
-    return Breaker(KEY, "rate limit: 429", since, 0.0, 0, agents=("impl",), marks=("m1",))._replace(**more)  # type: ignore[arg-type]
+def news(since: float, **more: Any) -> Breaker:
+    return Breaker(KEY, "rate limit: 429", since, 0.0, 0, agents=("impl",), marks=("m1",))._replace(**more)
 
 
 @pytest.fixture

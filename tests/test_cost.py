@@ -229,7 +229,7 @@ def answered(id_: str, read: int, written: int, model: str = "claude-opus-5", **
 
 
 CONFIG = Config("main", {"impl": Agent("impl", "implementer", "claude", model="opus")}, {}, {}, prices=OWN)
-BEGUN = Opening("attempt", 0.0, role="implementer", agent="impl", adapter="claude")
+BEGUN = Opening("attempt", 0.0, role="implementer", agent="impl", adapter="claude", model="opus")
 
 
 def logged(folder: Path, *lines: str) -> Path:

@@ -193,4 +193,4 @@ def test_who_writes_code_is_sent_to_the_project_s_own_instructions(repo: Repo) -
     init(repo)
     for name in ("implementer", "documenter"):
         prompt = repo.octopoid("roles", name).out
-        assert "the repository's own instructions for contributors" in prompt
+        assert "the repository's own instructions (`AGENTS.md`" in prompt

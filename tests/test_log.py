@@ -300,7 +300,7 @@ def test_a_price_comes_as_an_argument_and_may_be_unknown(tmp_path: Path) -> None
 def test_a_model_that_does_not_answer(tmp_path: Path) -> None:
     waits = (use("ls"), got("x"), retry(1), retry(2))
     found = far(tmp_path, lines(INIT, *waits))
-    assert (found.doing, found.retrying) == ("Bash: ls", "401, try 2 of 3")
+    assert (found.doing, found.retrying) == ("Bash: ls", "401, try 2 of 3, waits 2 s")
     assert far(tmp_path, lines(INIT, *waits, says("Again.", "m-2"))).retrying == ""
     codex = {
         "type": "error",
@@ -406,8 +406,8 @@ def test_status_says_how_far_an_agent_is_and_what_it_does(queue: Repo) -> None:
 
 def test_nothing_waits_for_a_model_without_saying_so(queue: Repo) -> None:
     put(queue, lines(INIT, use("ls"), got("x"), retry(1), retry(2)))
-    loud = "! the model does not answer (401, try 2 of 3)"
-    assert run_of(queue)["retrying"] == "401, try 2 of 3"
+    loud = "! the model does not answer (401, try 2 of 3, waits 2 s)"
+    assert run_of(queue)["retrying"] == "401, try 2 of 3, waits 2 s"
     assert f"  {loud}  Bash: ls\n" in queue.octopoid("status").out
     assert re.search(r"\x1b\[1;33m +" + re.escape(loud), on_terminal(queue, "status", columns=80))
     assert f"  doing         {loud}\n" in queue.octopoid("show", "first").out

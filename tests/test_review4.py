@@ -189,7 +189,6 @@ def test_where_breakers_cannot_be_read_nothing_is_ready_and_everybody_says_so(re
     "said",
     [
         '{"usage": {"input_tokens": @}}'.replace("@", MANY),
-        '{"usage": {"input_tokens": @}}'.replace("@", "1" * 400),
         '{"usage": {"usd": 1e308}}',
         '{"usage": {"usd": 1e999}}',
         '{"usage": {"usd": NaN}}',
@@ -247,7 +246,7 @@ def test_records_that_no_program_writes_are_no_bug_of_ours(tmp_path: Path, adapt
     exit_ = evidence.read_exit(tmp_path)
     used = metering.used(tmp_path, opening, exit_, None, Result(), config).usage
     assert used.usd is None or math.isfinite(used.usd)
-    assert all(one is None or one <= results.MAX_COUNT for one in used[:2])
+    assert all(one is None or one <= metering.MAX_COUNT for one in used[:2])
     for one in line.splitlines():
         ADAPTERS[adapter].hear(one.encode())
 
@@ -268,6 +267,13 @@ def test_one_agents_nonsense_keeps_nobody_from_seeing_the_rest(repo: Repo) -> No
         eventually(lambda: scheduler.process.poll() is not None, 30)
         assert "bug in octopoid" not in scheduler.text()
     repo.octopoid("log", "one", "--json")
+
+
+def test_what_no_attempt_can_have_used_is_unknown(tmp_path: Path) -> None:
+    opening = Opening("attempt", NOW, role="implementer", agent="a", adapter="claude")
+    word = Result(usage=Usage(10**400, 3))
+    used = metering.used(tmp_path, opening, None, None, word, Config("main", {}, {}, {})).usage
+    assert used == Usage(None, 3)
 
 
 def test_no_agent_talks_itself_out_of_its_budget(tmp_path: Path) -> None:

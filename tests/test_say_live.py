@@ -172,7 +172,7 @@ def test_a_reviewer_of_claude_hears_and_its_last_word_takes_nothing_along(claude
     assert sorted(path.name[3:] for path in said.iterdir()) == [".heard.md", ".md"], "the late one waits"
 
 
-def test_hooks_of_claude_change_nothing_where_nothing_is_said(run: Any, repo: Repo) -> None:  # noqa: F811
+def test_hooks_of_claude_change_nothing_where_nothing_is_said(run: Any, repo: Repo) -> None:  # noqa: F811 - the fixture
     """Nor for who only looks, and the user's own hooks are started as well."""
     place = Path(repo.env["HOME"])
     (place / ".claude").mkdir()

@@ -27,7 +27,7 @@ from octopoid.adapters.base import (
     output,
     sensible,
 )
-from octopoid.adapters.events import STARTED, Event
+from octopoid.adapters.events import STARTED, Event, amount
 from octopoid.model import Result
 from octopoid.results import bounded
 from octopoid.settings import Agent
@@ -121,7 +121,7 @@ class Anthropic:
     def read(self, agent: Agent, evidence: Evidence) -> Reading:
         """What its last line says, unless we ended it: then nothing counts but what it had used by then."""
         used, ended = _last(evidence)
-        turns = anthropiclog.number(ended.get("turns", used.get("turn")))
+        turns = amount(ended.get("turns", used.get("turn")))
         reading = cut_short(self.program(agent), agent, evidence) or _ended(ended, evidence) or by_status(evidence)
         told = reading._replace(
             usage=anthropiclog.total(ended.get("total", used.get("total"))),
@@ -173,7 +173,7 @@ def _ended(record: dict[str, Any], evidence: Evidence) -> Reading | None:
     class_ = record.get("class")
     if class_ not in _CLASSES or (class_ == "ok") != (evidence.status == 0):
         return None  # no such line, or it did not get from there to its exit
-    retry_after = anthropiclog.number(record.get("retry_after")) or 0.0
+    retry_after = amount(record.get("retry_after")) or 0.0
     said = Result(summary=bounded(_text(record, "summary"))) if class_ == "ok" else None
     return Reading(
         class_,

@@ -18,6 +18,7 @@ from octopoid.adapters.events import (
     TOOL,
     USAGE,
     Event,
+    amount,
 )
 from octopoid.model import Usage
 
@@ -37,17 +38,12 @@ def hear(line: bytes) -> tuple[Event, ...] | None:
     return tuple(reader(event)) if reader else None
 
 
-def number(value: object) -> float | None:
-    """None for what is no number, or negative."""
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else None
-
-
 def total(told: object) -> Usage:
     """Of the whole attempt so far. A model without a price has an unknown cost, never none."""
     if not isinstance(told, Mapping):
         return Usage()
-    read, written, cached = (number(told.get(key)) for key in ("input_tokens", "output_tokens", "cached_tokens"))
-    return Usage(_whole(read), _whole(written), number(told.get("usd")), _whole(cached), _text(told, "priced"))
+    read, written, cached = (amount(told.get(key)) for key in ("input_tokens", "output_tokens", "cached_tokens"))
+    return Usage(_whole(read), _whole(written), amount(told.get("usd")), _whole(cached), _text(told, "priced"))
 
 
 def _whole(value: float | None) -> int | None:
@@ -95,14 +91,14 @@ def _result(event: Mapping[str, Any]) -> Iterator[Event]:
 
 
 def _usage(event: Mapping[str, Any]) -> Iterator[Event]:
-    parts = [number(event.get(key)) or 0.0 for key in ("input", "cache_read", "cache_write")]
-    used = Usage(int(sum(parts)), _whole(number(event.get("output"))), number(event.get("usd")), int(parts[1]))
+    parts = [amount(event.get(key)) or 0.0 for key in ("input", "cache_read", "cache_write")]
+    used = Usage(int(sum(parts)), _whole(amount(event.get("output"))), amount(event.get("usd")), int(parts[1]))
     yield Event(USAGE, usage=used, answer=str(event.get("turn") or ""))
 
 
 def _retry(event: Mapping[str, Any]) -> Iterator[Event]:
     what = event.get("status") or event.get("why") or "no answer"
-    yield Event(RETRY, f"{what}, try {event.get('try')} of {event.get('of')}", wait=number(event.get("wait")) or 0.0)
+    yield Event(RETRY, f"{what}, try {event.get('try')} of {event.get('of')}", wait=amount(event.get("wait")) or 0.0)
 
 
 def _heard(event: Mapping[str, Any]) -> Iterator[Event]:
@@ -119,7 +115,7 @@ def _ended(event: Mapping[str, Any]) -> Iterator[Event]:
     if detail and not bad:
         yield Event(NOTE, detail, error=True)
     said = ": ".join(part for part in (str(event.get("reason") or ""), detail) if part) if bad else ""
-    turns, seconds = number(event.get("turns")), number(event.get("seconds"))
+    turns, seconds = amount(event.get("turns")), amount(event.get("seconds"))
     yield Event(ENDED, said, error=bad, usage=total(event.get("total")), turns=_whole(turns), seconds=seconds)
 
 

@@ -85,6 +85,10 @@ _SUBTYPES = {
 _LOST = re.compile(r"no conversation found with session id|--resume requires a valid session", re.I)
 
 
+# It catches these, and leaves with a status of its own.
+_SIGNALLED = {129: "SIGHUP", 130: "SIGINT", 143: "SIGTERM"}
+
+
 class Claude:
     """`command:` may start another program than `claude` on PATH; `args` are appended and therefore win."""
 
@@ -244,6 +248,8 @@ def _without_result(agent: Agent, evidence: Evidence, stream: _Stream) -> Readin
     reason = _phrase(stream.plain)
     if reason and evidence.status not in (0, None):
         return Reading("environment", reason, stream.plain)
+    if evidence.status in _SIGNALLED:
+        return Reading("ours", f"killed by {_SIGNALLED[evidence.status]}", stream.plain)
     if evidence.status == 0:
         return Reading("task", "no result", stream.plain or tail(evidence))
     return by_status(evidence)._replace(detail=stream.plain or tail(evidence))

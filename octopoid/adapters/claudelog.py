@@ -20,6 +20,7 @@ from octopoid.adapters.events import (
     TOOL,
     USAGE,
     Event,
+    amount,
 )
 from octopoid.model import Usage
 
@@ -64,8 +65,7 @@ def model(result: Mapping[str, Any]) -> str:
 
 def number(fields: Mapping[str, Any], key: str) -> float | None:
     """None for what is no number, or negative: an unknown cost is never shown as zero."""
-    value = fields.get(key)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else None
+    return amount(fields.get(key))
 
 
 def _system(event: Mapping[str, Any]) -> Iterator[Event]:

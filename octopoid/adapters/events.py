@@ -63,6 +63,17 @@ def at_home(event: Event, home: str) -> Event:
     return event._replace(text=here.sub(lambda found: "" if found[1] else ".", event.text))
 
 
+_MOST = 1e15
+"""More than this is no count of tokens, seconds or dollars: somebody wrote it who wanted to see what happens."""
+
+
+def amount(value: object) -> float | None:
+    """A number from 0; None for anything else: an unknown cost is never shown as zero."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _MOST:
+        return None
+    return float(value)
+
+
 def told(event: Event) -> str:
     """The event as a person reads it, whole lines without the last line's end; "" is nothing to tell."""
     text = _TOLD[event.kind](event)

@@ -266,8 +266,8 @@ def _without_result(agent: Agent, evidence: Evidence, stream: _Stream) -> Readin
         return Reading("ours", LOST, stream.plain)
     if evidence.status is None:
         return by_status(evidence)._replace(detail=said)
-    if evidence.status == 0:
-        return Reading("task", "no result", said)
+    if evidence.status == 0:  # SIGTERM and SIGINT make it leave like this, and nothing else was seen to
+        return Reading("ours" if stream.session else "task", "no result", said)
     if stream.plain and not stream.session:  # it has not even looked at the prompt
         return Reading("environment", _OWN.get(evidence.status) or CONFIGURATION, said)
     return by_status(evidence)._replace(detail=said)

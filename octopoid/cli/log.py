@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from octopoid import clock, lifecycle, locks
-from octopoid.adapters import ADAPTERS
+from octopoid.adapters import ADAPTERS, base
 from octopoid.cli import common, logview, reading
 from octopoid.errors import NotFound, UsageError
 from octopoid.layout import Layout
@@ -71,7 +72,7 @@ def log(
 
 def _writer(entry: Entry, home: str, raw: bool, as_json: bool) -> logview.Write:
     adapter = ADAPTERS.get(entry.opening.adapter)
-    hear = adapter.hear if adapter else _silent
+    hear = partial(base.hear, adapter) if adapter else _silent
     if as_json:
         return logview.as_json(hear)
     if raw or not (adapter or common.terminal()):

@@ -79,10 +79,14 @@ def runs(layout: Layout, items: Iterable[Item], now: float) -> Iterator[runview.
                 yield run
 
 
+def _mends(problem: str) -> str:
+    return "octopoid doctor --fix" if "breakers.json" in problem else "octopoid config check"
+
+
 def needs_of_policy(scheduler: views.SchedulerView) -> tuple[views.NeedView, ...]:
     """A policy that cannot be used, an agent that cannot start: a person must mend it."""
     problem = scheduler.config_problem
-    policy = (views.NeedView(None, "policy", problem, "octopoid config check", None),) if problem else ()
+    policy = (views.NeedView(None, "policy", problem, _mends(problem), None),) if problem else ()
     return (*policy, *needs.of_breakers(scheduler.breakers, speak.now()))
 
 

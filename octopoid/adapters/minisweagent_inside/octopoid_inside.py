@@ -13,8 +13,8 @@ import os
 import sys
 from typing import Any, NoReturn
 
-import minisweagent  # type: ignore[import-not-found]
-from minisweagent.agents.default import DefaultAgent  # type: ignore[import-not-found]
+import minisweagent  # type: ignore[import-not-found]  # it is not in our Python
+from minisweagent.agents.default import DefaultAgent  # type: ignore[import-not-found]  # as above
 
 # The commands that it runs must not find this folder, nor believe in so wide a terminal.
 os.environ.pop("COLUMNS", None)
@@ -40,14 +40,14 @@ class Retries(logging.Handler):
         tell("retry", text=record.getMessage())
 
 
-class Told(DefaultAgent):  # type: ignore[misc]
+class Told(DefaultAgent):  # type: ignore[misc]  # as above
     """The default agent, which asks nobody anything, with its ears open."""
 
     def __init__(self, model: Any, env: Any, **given: Any) -> None:
         super().__init__(model, env, **given)
         self.used: dict[str, int] = {}
         if "litellm" in sys.modules:
-            sys.modules["litellm"].suppress_debug_info = True  # type: ignore[attr-defined]
+            sys.modules["litellm"].suppress_debug_info = True  # type: ignore[attr-defined]  # a module of its
         retries = logging.getLogger("litellm_model")
         retries.addHandler(Retries())
         retries.propagate = False
