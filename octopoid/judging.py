@@ -182,10 +182,16 @@ def _cut_short(opening: Opening, remains: Remains, now: float) -> Outcome | None
     return _end(opening, remains, now, "environment", detail, breaker=breaker)
 
 
+_FACTS_DECIDE = ("bad result", "no result")
+"""What an adapter finds where a program (or what is put around it) exits with 0 and does not say how it ended."""
+
+
 def _unwell(opening: Opening, remains: Remains, now: float) -> Outcome | None:
     """It exited with 0; its records say that it did not come to its end (gemini, opencode), and it left no word."""
     reading = remains.reading
-    if reading is None or reading.class_ == "ok" or reading.reason == "bad result" or remains.word.outcome:
+    if reading is None or reading.class_ == "ok" or remains.word.outcome:
+        return None
+    if reading.class_ == "task" and reading.reason in _FACTS_DECIDE:
         return None
     if reading.class_ == "task":
         return _end(opening, remains, now, "task", _told(reading)[:300], charged=True)
