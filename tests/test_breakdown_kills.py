@@ -118,6 +118,7 @@ def prepare(repo: Repo, flow: str, task: str, roles: Mapping[str, Sequence[Any]]
     repo.octopoid("run", "--once")
     entry = repo.layout.entry(task, 1)
     eventually(lambda: (entry / "exit.json").exists() and not locks.is_held(entry / "lock"))
+    attempts._tidy(attempts._scratch(entry))  # it may be in /tmp, where nothing is put back
     hook = repo.root.parent / "hook"
     hook.mkdir()
     (hook / "sitecustomize.py").write_text(HOOK, encoding="utf-8")
