@@ -24,7 +24,7 @@ GONE = ".gone-"
 
 _MAX_NUMBER = 99_999
 _SHORT = 72
-"""Bytes of the path of a folder for temporary files, so that programs can put sockets somewhere below it."""
+"""Bytes of the path of a folder for temporary files: a socket's whole path has 108 at most (unix(7))."""
 
 
 class Begun(NamedTuple):
@@ -79,15 +79,16 @@ def close(layout: Layout, task: str, number: int, outcome: Outcome) -> None:
     if path.exists():
         raise Conflict(f"{layout.short(path)} is written already")
     durable.write(path, jsontext.dump(outcome))
-    _tidy(_scratch(layout.entry(task, number)))
+    for litter in (_scratch(layout.entry(task, number)), layout.entry(task, number) / "tmp"):
+        _tidy(litter)
     os.utime(layout.entries(task))  # the folder's time is that of its newest evidence: the day's costs are found by it
 
 
 def scratch(entry: Path) -> Path:
     """Make the folder for temporary files of what runs in `entry`; it goes when the entry is closed.
 
-    In the entry where that leaves room for sockets, whose whole path is bounded (108 bytes, unix(7)); else in /tmp.
-    Raises Conflict when somebody else has that folder.
+    Not in the entry: that is inside the user's repository, and whatever looks upwards from a temporary folder (git,
+    pytest, npm, ruff) would find the user's own files. Raises Conflict when somebody else has that folder.
     """
     path = _scratch(entry)
     path.mkdir(mode=0o700, exist_ok=True)
@@ -105,11 +106,10 @@ def _tidy(scratch: Path) -> None:
 
 
 def _scratch(entry: Path) -> Path:
-    own = entry / "tmp"
-    if len(os.fsencode(own)) <= _SHORT:
-        return own
     digest = hashlib.blake2b(os.fsencode(entry), digest_size=8).hexdigest()
-    return Path(f"/tmp/octopoid-{os.getuid()}-{digest}")  # noqa: S108 - its owner is looked at before it is used
+    name = f"octopoid-{os.getuid()}-{digest}"
+    wanted = Path(os.environ.get("TMPDIR") or "/tmp", name)  # noqa: S108 - its owner is looked at before it is used
+    return wanted if len(os.fsencode(wanted)) <= _SHORT else Path("/tmp", name)  # noqa: S108 - as above
 
 
 def mark_moved(layout: Layout, task: str, number: int, state: str) -> None:

@@ -123,7 +123,7 @@ def environment(site: Site, item: Item, opening: Opening, entry: Path, named: tu
         OCTOPOID_BASE_SHA=opening.base_sha or opening.onto,
         OCTOPOID_SLOT=str(max(0, opening.slot)),
         # A worktree that lost its .git file lies inside the user's checkout: their git must not find that instead.
-        GIT_CEILING_DIRECTORIES=str(worktrees_folder(site.layout, site.config)),
+        GIT_CEILING_DIRECTORIES=f"{worktrees_folder(site.layout, site.config)}:{site.layout.attempts}",
     )
     return env
 

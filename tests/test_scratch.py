@@ -25,6 +25,7 @@ def test_an_agent_has_a_folder_of_its_own_for_litter(repo: Repo, task: str) -> N
     place, mode, made = (repo.root / "seen.txt").read_text().split()
     assert mode == "700" and made.startswith(f"{place}/")
     assert len(os.fsencode(place)) <= 72 and not Path(place).exists()
+    assert not Path(place).is_relative_to(repo.root), "git and pytest look upwards"
 
 
 def test_a_folder_of_somebody_else_is_not_used(tmp_path: Path) -> None:

@@ -60,8 +60,8 @@ _PHRASES = (
     (re.compile(r"api.?key is missing|invalid.{0,12}api.?key|unauthorized|authentication", re.I), NO_LOGIN),
     (
         re.compile(
-            r"unexpected error|cannot connect|unable to connect|socket|timed? ?out|fetch failed|overloaded|unavailable|terminated"
-            r"|server error|ECONN|network",
+            r"unexpected error|cannot connect|unable to connect|socket|timed? ?out|fetch failed|overloaded|unavailable"
+            r"|terminated|server error|ECONN|network",
             re.I,
         ),
         "no answer",
