@@ -12,7 +12,7 @@ from test_claude_real import claude  # noqa: F401 - the fixture that installs it
 from test_codex_real import codex  # noqa: F401 - the same
 
 
-@pytest.mark.parametrize("program", ["claude", "codex", "anthropic"])
+@pytest.mark.parametrize("program", ["claude", "codex"])
 @pytest.mark.usefixtures("claude", "codex")
 def test_the_outputs_and_flags_that_we_rely_on_are_there(program: str, tmp_path: Path) -> None:
     cell = measure(DRIVERS[program], tmp_path)

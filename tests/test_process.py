@@ -386,7 +386,8 @@ def test_a_chain_of_forks_does_not_outrun_the_end(tmp_path: Path, children: list
     eventually(ready.exists)
     assert locks.is_held(tmp_path / "lock")  # by the chain
     assert process.end_marked(str(entry))
-    assert not locks.is_held(tmp_path / "lock")
+    # an exiting process gives up its memory, by which it is known, before its files: do_exit(), Linux
+    eventually(lambda: not locks.is_held(tmp_path / "lock"))
 
 
 def test_end_says_when_it_cannot() -> None:
