@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from octopoid import clock
-from octopoid.model import Entry, Item
+from octopoid.model import Entry, Item, Usage
 
 
 class RunView(NamedTuple):
     """A program at work. `silent_s`: seconds since its last output.
 
-    `usd`: what its task cost so far, this attempt included, as far as that is known; `least`: it is more than that.
+    `usd`: what its task cost so far, this attempt included, as far as that is known; `estimated`: from prices.
     `turns`, `input_tokens`, `output_tokens`: of this attempt. `doing`: the last that is known of it. `retrying`: the
     model does not answer, and why.
     """
@@ -27,7 +27,7 @@ class RunView(NamedTuple):
     usd: float | None
     gate: str | None
     entry: int
-    least: bool
+    estimated: bool
     model: str | None
     turns: int | None
     input_tokens: int | None
@@ -48,17 +48,13 @@ class Signs(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """How far a running agent came, from its log. None = unknown. `least`: it costs more than `usd`.
+    """How far a running agent came, from its log. None = unknown.
 
     `doing`: its last call of a tool or message. `retrying`: why the model does not answer, "" where it does.
     """
 
     turns: int | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cached_tokens: int | None = None
-    usd: float | None = None
-    least: bool = False
+    usage: Usage = Usage()
     model: str = ""
     doing: str = ""
     retrying: str = ""
@@ -78,14 +74,14 @@ def running(item: Item, entry: Entry, signs: Signs, now: float, at: Progress = P
         started=clock.iso(opening.at),
         elapsed_s=round(max(0.0, now - opening.at), 1),
         silent_s=round(max(0.0, now - signs.output_at), 1) if signs.output_at is not None else None,
-        usd=_total(item.ledger.usd, at.usd),
+        usd=_total(item.ledger.usd, at.usage.usd),
         gate=opening.gate or (opening.kind if opening.kind == "landing" else None),
         entry=entry.number,
-        least=at.least and at.usd is not None,
+        estimated=bool(at.usage.priced),
         model=at.model or None,
         turns=at.turns,
-        input_tokens=at.input_tokens,
-        output_tokens=at.output_tokens,
+        input_tokens=at.usage.input_tokens,
+        output_tokens=at.usage.output_tokens,
         doing=at.doing,
         retrying=at.retrying,
     )

@@ -122,7 +122,7 @@ FIELDS: Mapping[str, Mapping[str, Sequence[str]]] = {
         "tool": ("text",),
         "result": ("text", "status"),
         "retry": ("text",),
-        "usage": ("turns", "usd", "input", "output"),
+        "usage": ("turns", "usd", "input_tokens", "output_tokens"),
         "ended": ("status", "limit", "submission", "text", "code", "turns", "usd"),
     },
 }

@@ -267,8 +267,11 @@ def test_what_nobody_told_is_unknown_and_what_never_began_is_nothing(tmp_path: P
     setup = Exit(1.0, False, (StepExit("setup", 1, None, "exit", 0, 10),))
     assert metering.used(tmp_path, BEGUN, setup, None, Result(), CONFIG).usage == Usage(0, 0, 0.0)
     folder = logged(tmp_path, answered("m1", 1, 1))
-    assert metering.heard(folder / "output.log", 0, metering.MAX_LOG + 1, "claude", CONFIG).usage == Usage()
-    assert metering.heard(folder / "output.log", 0, 10, "of another version", CONFIG).usage == Usage()
+    assert metering.heard(folder / "output.log", 0, metering.MAX_LOG + 1, BEGUN, CONFIG).usage == Usage()
+    assert (
+        metering.heard(folder / "output.log", 0, 10, BEGUN._replace(adapter="of another version"), CONFIG).usage
+        == Usage()
+    )
 
 
 def test_the_agents_own_word_counts_first(tmp_path: Path) -> None:

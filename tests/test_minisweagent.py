@@ -28,11 +28,11 @@ Building agent config from specs: ['/r/mini/task.yaml', 'agent.step_limit=5', 'a
 WORKED = f"""{PRELUDE}\
 {{"type": "message", "text": "I edit it."}}
 {{"type": "tool", "text": "seq 3"}}
-{{"type": "usage", "turns": 1, "usd": 0.0, "input": 1400, "output": 50, "cached": 400}}
+{{"type": "usage", "turns": 1, "usd": 0.0, "input_tokens": 1400, "output_tokens": 50, "cached_tokens": 400}}
 {{"type": "result", "text": "1\\n2\\n3", "status": 0}}
 {{"type": "retry", "text": "Retrying <unknown> in 4 seconds as it raised InternalServerError: scripted."}}
 {{"type": "tool", "text": "{FINISH}"}}
-{{"type": "usage", "turns": 2, "usd": 0.0, "input": 1410, "output": 55, "cached": 400}}
+{{"type": "usage", "turns": 2, "usd": 0.0, "input_tokens": 1410, "output_tokens": 55, "cached_tokens": 400}}
 """
 REFUSED = """\
 openai.RateLimitError: Error code: 429 - {'error': {'message': 'Rate limit reached', 'type': 'scripted'}}
@@ -52,9 +52,8 @@ def launched(role: Role = IMPLEMENTER, **given: Any) -> Launch:
 
 
 def ended(status: str, **more: Any) -> str:
-    return (
-        json.dumps({"type": "ended", "status": status, "turns": 2, "usd": 0.0, "input": 9, "output": 3, **more}) + "\n"
-    )
+    counts = {"turns": 2, "usd": 0.0, "input_tokens": 9, "output_tokens": 3}
+    return json.dumps({"type": "ended", "status": status, **counts, **more}) + "\n"
 
 
 def read(place: Path, log: str, status: int | None = 0, by: str = "exit", **given: Any) -> Reading:
@@ -107,7 +106,10 @@ def test_any_prompt_arrives(text: str) -> None:
 
 
 def test_a_run_that_ends_well(tmp_path: Path) -> None:
-    reading = read(tmp_path, WORKED + ended("Submitted", submission="done\n", input=1410, output=55, cached=400))
+    reading = read(
+        tmp_path,
+        WORKED + ended("Submitted", submission="done\n", input_tokens=1410, output_tokens=55, cached_tokens=400),
+    )
     assert (reading.class_, reading.model, reading.turns) == ("ok", "openai/fake-model", 2)
     assert reading.usage == (1410, 55, None, 400, "")
     assert reading.result is not None and reading.result.summary == "done"

@@ -15,7 +15,7 @@ import test_builtin_agent
 from harness import Repo, drop, eventually, init, state_of, write_config
 from test_builtin_agent import bash, done, edit
 
-from octopoid import credentials, evidence, hearing, metering, results, steer
+from octopoid import credentials, evidence, hearing, metering, results, steer, tally
 from octopoid.adapters import ADAPTERS
 from octopoid.adapters.anthropic import Job
 from octopoid.builtin import agent as builtin
@@ -246,7 +246,7 @@ def test_records_that_no_program_writes_are_no_bug_of_ours(tmp_path: Path, adapt
     exit_ = evidence.read_exit(tmp_path)
     used = metering.used(tmp_path, opening, exit_, None, Result(), config).usage
     assert used.usd is None or math.isfinite(used.usd)
-    assert all(one is None or one <= metering.MAX_COUNT for one in used[:2])
+    assert all(one is None or one <= tally.MAX_COUNT for one in used[:2])
     for one in line.splitlines():
         ADAPTERS[adapter].hear(one.encode())
 

@@ -36,7 +36,8 @@ def hear(line: bytes) -> tuple[Event, ...] | None:
 def usage(said: Mapping[str, Any]) -> Usage:
     """Tokens and money of the run so far. It counts what has no known price as nothing: that is unknown here."""
     usd = number(said, "usd")
-    return Usage(_count(said, "input"), _count(said, "output"), usd or None, _count(said, "cached"))
+    read, written, cached = (_count(said, key) for key in ("input_tokens", "output_tokens", "cached_tokens"))
+    return Usage(read, written, usd or None, cached)
 
 
 def text(said: Mapping[str, Any], key: str = "text") -> str:

@@ -27,8 +27,8 @@ from octopoid.adapters.events import (
 )
 from octopoid.cli import speak
 from octopoid.model import Usage
-from octopoid.progress import Tally
 from octopoid.results import clean
+from octopoid.tally import Tally
 
 Write = Callable[[bytes], None]
 
@@ -115,7 +115,7 @@ class _View:
             self._close()
             _put(_readable(line) + "\n") if speak.terminal() else raw(line + b"\n")
         for event in events or ():
-            self._tally.add(event)
+            self._tally.add(event, len(line) + 1)
             if event.kind in (USAGE, ENDED):
                 self._over = event.kind == ENDED
                 self._told = 0 if self._over else self._told
@@ -159,9 +159,9 @@ class _View:
         """The end of a run whose program does not add up what it used."""
         if event.kind != ENDED or event.usage != Usage():
             return event
-        found = self._tally.sum()
-        used = Usage(found.input_tokens, found.output_tokens, None if found.least else found.usd, found.cached_tokens)
-        return event._replace(usage=used, turns=found.turns if event.turns is None else event.turns)
+        return event._replace(
+            usage=self._tally.usage(), turns=self._tally.turns if event.turns is None else event.turns
+        )
 
     def _so_far(self) -> None:
         self._told = self._tally.answers

@@ -131,7 +131,7 @@ def _spent(one: runview.RunView) -> Iterator[str]:
     counts = ((one.input_tokens, "tokens in"), (one.output_tokens, "out"))
     yield from (f"{render.short(count)} {what}" for count, what in counts if count is not None)
     if one.usd is not None:
-        yield f"{'more than ' if one.least else ''}{render.usd(one.usd)}"
+        yield render.usd(one.usd, one.estimated)
 
 
 def silence(one: runview.RunView) -> str:

@@ -22,7 +22,7 @@ os.environ["PYTHONPATH"] = os.environ.get("PYTHONPATH", "").partition(os.pathsep
 if not os.environ["PYTHONPATH"]:
     del os.environ["PYTHONPATH"]
 
-_COUNTS = (("input", "prompt_tokens", "input_tokens"), ("output", "completion_tokens", "output_tokens"))
+_COUNTS = (("input_tokens", "prompt_tokens"), ("output_tokens", "completion_tokens"))
 _DETAILS = ("prompt_tokens_details", "input_tokens_details")
 
 
@@ -101,8 +101,8 @@ class Told(DefaultAgent):  # type: ignore[misc]  # as above
     def count(self, usage: dict[str, Any]) -> None:
         """Add up what this answer took, in the words of either API."""
         details: dict[str, Any] = next((usage[name] for name in _DETAILS if isinstance(usage.get(name), dict)), {})
-        found = {name: next((usage[key] for key in keys if key in usage), None) for name, *keys in _COUNTS}
-        for name, number in {**found, "cached": details.get("cached_tokens")}.items():
+        found = {name: usage.get(name, usage.get(other)) for name, other in _COUNTS}
+        for name, number in {**found, "cached_tokens": details.get("cached_tokens")}.items():
             if isinstance(number, int):
                 self.used[name] = self.used.get(name, 0) + number
 
