@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from octopoid import attempts, durable, lifecycle, process, store
+from octopoid import attempts, durable, lifecycle, process, programs, store
 from octopoid.errors import LostRace
 from octopoid.layout import Layout
 from octopoid.look import Look, Observer
@@ -82,5 +82,5 @@ class Housekeeper:
             try:
                 return {process.start(argv, env=env, output=output.fileno())}
             except (OSError, ValueError) as error:
-                self.say(f"notify: {process.why_not_started(argv, None, error)}")
+                self.say(f"notify: {programs.why_not_started(argv, None, error)}")
                 return set()

@@ -6,7 +6,7 @@ no /proc (macOS) `ps` tells descent and start time alone: there, ending every pr
 """
 
 # pathlib would cost a runner's start 8 ms:
-# ruff: noqa: PTH100, PTH110, PTH113, PTH118, PTH120, PTH123
+# ruff: noqa: PTH100, PTH110, PTH118, PTH120, PTH123
 from __future__ import annotations
 
 import fcntl
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 LOCK_FD = 3  # where a runner and its steps find the descriptor that holds the entry's lock
 MARK = "OCTOPOID_ATTEMPT_DIR"
 KILL_PATIENCE = 5.0  # seconds until processes that survive SIGKILL (uninterruptible, another user's) are given up
+LOOKS = 12  # that must find nobody, one after the other, before there is nobody
+QUIET = 4  # how many of them a look is worth during which nothing was started on this machine
 
 _PROC = os.path.exists("/proc/self/stat")
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -116,36 +118,6 @@ def _spawn(argv: Sequence[str], env: Mapping[str, str], actions: list[tuple[int,
         return spawn(setpgroup=0)
 
 
-def why_not_started(argv: Sequence[str], cwd: str | None, error: OSError | ValueError) -> str:
-    """One sentence for a person: why `start` raised `error`."""
-    if not isinstance(error, OSError):
-        return f"{argv[0]!r} cannot be started: {error}"
-    if error.filename != argv[0]:
-        what = "working directory" if error.filename == cwd else "input file"
-        return f"{what} {error.filename}: {error.strerror}"
-    program = find_program(argv[0], os.environ.get("PATH", os.defpath), cwd or ".")
-    if program is None:
-        return f"program not found: {argv[0]}" + ("" if "/" in argv[0] else " (looked along PATH)")
-    if isinstance(error, FileNotFoundError):
-        with open(program, "rb") as file:
-            first = file.readline(200).decode("utf-8", "replace")
-        if first.startswith("#!"):
-            return f"{program} cannot be started: the interpreter of its first line ({first.strip()}) was not found"
-        return f"{program} cannot be started: its loader or a library was not found"
-    if isinstance(error, PermissionError):
-        return f"{program} is not executable"
-    return f"{program} cannot be started: {error.strerror}"
-
-
-def find_program(name: str, path: str, cwd: str) -> str | None:
-    """The file that `name` means along `path` (as PATH is written): the first executable, else the first, else None."""
-    folders = [cwd] if "/" in name else [os.path.join(cwd, folder) for folder in path.split(os.pathsep)]
-    places = [os.path.join(folder, name) for folder in folders]
-    there = [place for place in places if os.path.exists(place)]
-    runnable = [place for place in there if os.path.isfile(place) and os.access(place, os.X_OK)]
-    return next(iter(runnable + there), None)
-
-
 def reap(pids: Iterable[int]) -> set[int]:
     """Collect those of our children `pids` that have ended. Returns them, and those that are no children of ours."""
     gone = set()
@@ -171,11 +143,6 @@ def marked_processes(entry: str) -> dict[int, Process]:
     return {
         pid: _process(pid) or UNSEEN for pid in _pids() if pid != me and wanted in b"\0" + _read(f"/proc/{pid}/environ")
     }
-
-
-def descendants(pid: int) -> set[int]:
-    """The pids of the living children of `pid`, their children, and so on."""
-    return set(family(pid))
 
 
 def family(root: int, table: dict[int, Process] | None = None) -> dict[int, Process]:
@@ -302,7 +269,7 @@ def end_marked(entry: str, grace: float = 0) -> bool:
     """End everything that belongs to `entry`, its runner too: for an entry whose runner is gone or must go at once.
 
     That is what carries its mark, the agent that its `pid` names, and all descendants of these. With `grace` SIGTERM
-    first and that many seconds; then SIGKILL until three looks in a row find nobody. True: confirmed, none is left.
+    first and that many seconds; then SIGKILL until `end` finds nobody any more. True: confirmed, none is left.
     False: some would not die within KILL_PATIENCE seconds.
     """
     record = read_pid(entry)
@@ -329,10 +296,12 @@ def end(
     patience: float = KILL_PATIENCE,
     pause: Callable[[float], None] = time.sleep,
 ) -> bool:
-    """End all that `find` finds: SIGTERM, up to `grace` seconds, then SIGKILL until three looks in a row find nobody.
+    """End all that `find` finds: SIGTERM, up to `grace` seconds, then SIGKILL until LOOKS looks in a row find nobody.
 
-    Who is to get SIGTERM is listed before the first one is sent: the death of a parent hides its children. `group` is
-    a process group of theirs. `pause(seconds)` may return early. True: nobody is left; False: not within `patience` s.
+    A look is no snapshot: a chain of processes that each live a fraction of a millisecond can pass between its steps.
+    So a look counts less while processes are started. Who is to get SIGTERM is listed before the first one is sent: the
+    death of a parent hides its children. `group` is a process group of theirs. `pause(seconds)` may return early. True:
+    nobody is left; False: not within `patience` s.
     """
     found = find()
     if grace > 0 and found:
@@ -346,10 +315,11 @@ def end(
             pause(min(nap, left))
             nap = min(nap * 1.5, 0.1)
             found = find()
-    deadline, clean, groups = time.monotonic() + patience, 0, {group}
+    deadline, clean, groups, newest = time.monotonic() + patience, 0, {group}, -1
     while time.monotonic() < deadline:
-        clean = 0 if found else clean + 1
-        if clean == 3:
+        before, newest = newest, _newest()
+        clean = 0 if found else clean + (QUIET if newest == before else 1)
+        if clean >= LOOKS:
             return True
         groups |= {process.group for process in found.values()}
         _kill(found, groups - {0, os.getpgrp()})
@@ -374,6 +344,12 @@ def _kill(found: dict[int, Process], groups: set[int]) -> None:
 def _pids() -> list[int]:
     """All pids, the newest first: what lives only for a moment is then looked at before it is gone."""
     return [int(name) for name in reversed(os.listdir("/proc")) if name.isdigit()] if _PROC else []
+
+
+def _newest() -> int:
+    """The pid that was given last; -1 where the system does not tell."""
+    last = _read("/proc/loadavg").split()[-1:]
+    return int(last[0]) if last else -1
 
 
 def _process(pid: int) -> Process | None:

@@ -26,7 +26,7 @@ import select
 import sys
 import time
 
-from octopoid import durable, lean, process
+from octopoid import durable, lean, process, programs
 from octopoid.lean import signal
 
 TYPE_CHECKING = False
@@ -103,7 +103,7 @@ class Supervisor:
         try:
             self._start(step)
         except (OSError, ValueError) as error:
-            detail = process.why_not_started(step["argv"] or [step["call"]], step["cwd"], error)
+            detail = programs.why_not_started(step["argv"] or [step["call"]], step["cwd"], error)
         else:
             ended_by, detail = self._watch(step, log_start)
             if not self.end_all(LEFTOVER_GRACE if ended_by == "exit" else self.grace):

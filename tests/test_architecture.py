@@ -22,9 +22,9 @@ FLOORS = (
     # thought: what can be decided or read without touching the queue
     "ready jsontext evidence fold gates guards gating order policy deliverables framing standing breakdown sections"
     " taskhead taskfile configkeys configread configroles configgates configagents configtemplate flowfiles rolefiles"
-    " results prompts config replies adapters judging service scripted_agent budgets hearing resuming",
+    " results prompts config replies adapters judging service scripted_agent budgets hearing resuming tally",
     # hands: one door per foreign thing
-    "durable locks process runner gitfiles git worktrees workspace merging journal store steer attempts documents"
+    "durable locks programs process runner gitfiles git worktrees workspace merging journal store steer attempts documents"
     " templating look editor installing detect setup builtin credentials terminal agentnote",
     # verbs: evidence, section, rename, event; and plain values about what is there
     "lifecycle spawning landing steps launching closing stopping cleaning policyfile views needs details schemas"
@@ -87,6 +87,7 @@ BROAD = {
 # Pure modules: everything they know comes in as an argument.
 PURE = (
     "budgets",
+    "tally",
     "fold",
     "gates",
     "guards",

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from harness import eventually
 
-from octopoid import locks, process
+from octopoid import locks, process, programs
 
 ENV = {"PATH": os.environ["PATH"]}
 FAST = [sys.executable, "-I", "-S", "-c"]
@@ -147,7 +147,7 @@ def failure(place: Path, argv: list[str], **more: Any) -> str:
         process.start(argv, env=ENV, output=1, **more)
     assert len(os.listdir("/proc/self/fd")) == before
     assert isinstance(caught.value, OSError | ValueError)
-    return process.why_not_started(argv, str(place), caught.value)
+    return programs.why_not_started(argv, str(place), caught.value)
 
 
 def test_why_a_program_did_not_start(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_why_a_program_did_not_start(tmp_path: Path) -> None:
     text = tool("text", "echo\n", 0o755)
     assert failure(tmp_path, [text]) == f"{text} cannot be started: Exec format error"
     assert "embedded null" in failure(tmp_path, ["echo", "a\0b"])
-    assert "working directory" in process.why_not_started(["x"], "/w", FileNotFoundError(2, "No such file", "/w"))
+    assert "working directory" in programs.why_not_started(["x"], "/w", FileNotFoundError(2, "No such file", "/w"))
     assert failure(tmp_path, ["cat"], stdin="/no/input").startswith("input file /no/input: No such file")
     assert "Argument list too long" in failure(tmp_path, ["echo", "x" * 200_000])
 
@@ -178,10 +178,10 @@ def test_find_program_prefers_the_executable(tmp_path: Path) -> None:
         (tmp_path / folder / "tool").touch()
         (tmp_path / folder / "tool").chmod(mode)
     path = f"{tmp_path}/a:{tmp_path}/b:relative"
-    assert process.find_program("tool", path, "/") == f"{tmp_path}/b/tool"
-    assert process.find_program("tool", f"{tmp_path}/a", "/") == f"{tmp_path}/a/tool"
-    assert process.find_program("./b/tool", "", str(tmp_path)) == f"{tmp_path}/./b/tool"
-    assert process.find_program("other", path, "/") is None
+    assert programs.find_program("tool", path, "/") == f"{tmp_path}/b/tool"
+    assert programs.find_program("tool", f"{tmp_path}/a", "/") == f"{tmp_path}/a/tool"
+    assert programs.find_program("./b/tool", "", str(tmp_path)) == f"{tmp_path}/./b/tool"
+    assert programs.find_program("other", path, "/") is None
 
 
 # --- finding ---
@@ -207,9 +207,9 @@ def test_descendants_through_every_session(tmp_path: Path, children: list[int]) 
     script = background(tmp_path / "a", "setsid") + background(tmp_path / "b") + "wait"
     root = sleeper(children, "sh", "-c", script)
     found = {pid_in(tmp_path / "a"), pid_in(tmp_path / "b")}
-    assert found <= process.descendants(root)
-    assert root in process.descendants(os.getpid())
-    assert root not in process.descendants(root)
+    assert found <= process.family(root).keys()
+    assert root in process.family(os.getpid())
+    assert root not in process.family(root)
     assert process.end(lambda: process.family(os.getpid(), {**process.processes()}), 0)
     assert all(map(gone, found))
 
@@ -228,7 +228,7 @@ def test_a_zombie_is_not_living(children: list[int]) -> None:
     pid = sleeper(children, "true")
     eventually(lambda: gone(pid))
     assert Path(f"/proc/{pid}").exists()  # not collected yet
-    assert pid not in process.descendants(os.getpid())
+    assert pid not in process.family(os.getpid())
     assert not process.is_alive(pid, process.start_time(pid))
 
 

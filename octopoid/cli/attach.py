@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from octopoid import attaching, attempts, lifecycle, process, steer, stopping, terminal
+from octopoid import attaching, attempts, lifecycle, programs, steer, stopping, terminal
 from octopoid.attaching import Left, Place, User
 from octopoid.cli import common
 from octopoid.errors import Conflict, OctopoidError, TimedOut, UsageError
@@ -160,7 +160,7 @@ def _run(layout: Layout, task: str, argv: tuple[str, ...], place: Place, held: i
             began=lambda pid: attaching.note(held, pid),
         )
     except (OSError, ValueError) as error:
-        said = process.why_not_started(argv, str(place.worktree), error)
+        said = programs.why_not_started(argv, str(place.worktree), error)
         raise OctopoidError(said, f"octopoid attach {task} --shell CMD names another") from None
     if by_name and status in _NOT_STARTED:
         raise OctopoidError(f"`{argv[-1] if argv[0] == 'sh' else argv[0]}` ended with status {status}: not found?")

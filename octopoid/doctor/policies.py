@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from octopoid import clock, installing, process, steer
+from octopoid import clock, installing, programs, steer
 from octopoid.adapters import ADAPTERS, Facts
 from octopoid.doctor.finding import ERROR, INFO, WARNING, Case, Finding, Repair
 from octopoid.errors import Invalid
@@ -56,7 +56,7 @@ def _program_problem(case: Case, agent: Agent) -> str:
 
 def _cannot_start(program: str, path: str, root: Path) -> str:
     """Why `program` could not be started along `path`; "" when it could. A relative one starts at the checkout."""
-    found = process.find_program(program, path, str(root))
+    found = programs.find_program(program, path, str(root))
     if found is None:
         return f"its program `{program}` was not found" + ("" if "/" in program else " on PATH")
     runnable = os.path.isfile(found) and os.access(found, os.X_OK)  # noqa: PTH113 - find_program speaks str
