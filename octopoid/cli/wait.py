@@ -12,7 +12,7 @@ import typer
 
 from octopoid import look, needs, store, views
 from octopoid.cli import common, reading
-from octopoid.errors import NeedsPerson, TimedOut
+from octopoid.errors import BudgetSpent, NeedsPerson, TimedOut
 from octopoid.layout import Layout
 from octopoid.model import Pauses
 from octopoid.states import SATISFYING, State
@@ -32,7 +32,8 @@ def wait(
 ) -> None:
     """Wait until tasks are done. Prints each one's end as it comes.
 
-    Exit code 0: done. 6: one failed, was cancelled, or needs a person. 124: the time is over. 3: no such task.
+    Exit code 0: done. 6: one failed, was cancelled, or needs a person. 7: nothing but a spent budget holds them.
+    124: the time is over. 3: no such task.
     """
     layout = common.layout()
     ids = common.resolve(layout, words)
@@ -41,37 +42,37 @@ def wait(
     deadline = time.monotonic() + timeout
     while True:
         before = _stamps(layout, ids)
-        for task, end in _ends(layout, observer, [one for one in ids if one not in ended]):
-            ended[task] = end
-            common.out(f"{task}  {end}")
+        for task, reason, detail in _ends(layout, observer, [one for one in ids if one not in ended]):
+            ended[task] = reason
+            common.out(f"{task}  {reason}: {common.one_line(detail)}" if detail else f"{task}  {reason}")
             sys.stdout.flush()
         if len(ended) == len(ids) or (first and ended):
             break
         _sleep(layout, ids, before, deadline if timeout else None)
-    stuck = [task for task, end in ended.items() if end != "done"]
+    stuck = {task: reason for task, reason in ended.items() if reason != "done"}
     if stuck:
-        raise NeedsPerson(f"not done: {', '.join(stuck)}", f"octopoid why {stuck[0]}")
+        error = BudgetSpent if {*stuck.values()} == {"budget"} else NeedsPerson
+        raise error(f"not done: {', '.join(stuck)}", f"octopoid why {next(iter(stuck))}")
     common.next_step(f"octopoid diff {next(iter(ended))}")
 
 
-def _ends(layout: Layout, observer: look.Observer, ids: list[str]) -> Iterable[tuple[str, str]]:
-    """The tasks that will not go on by themselves, each with `done` or why it does not."""
+def _ends(layout: Layout, observer: look.Observer, ids: list[str]) -> Iterable[tuple[str, str, str]]:
+    """The tasks that will not go on by themselves, each with `done` or a word and a sentence: why it does not."""
     looked = observer.look()
     found = reading.Found(observer, looked)
     waits = reading.waits(layout, found)
     for task in ids:
         state, item = looked.ids.get(task), looked.get(task)
         if state in SATISFYING:
-            yield task, "done"
+            yield task, "done", ""
         elif state is State.CANCELLED:
-            yield task, "cancelled"
+            yield task, "cancelled", ""
         elif state is None and _vanished(layout, task):
-            yield task, "gone: its file vanished"
+            yield task, "gone", "its file vanished"
         elif item is None:
             continue
         elif needs.stuck(item, waits) or needs.stuck_subtask(item, looked, waits):
-            reason, detail = views.why(item, looked, 0.0, Pauses(), waits)
-            yield task, f"{reason}: {common.one_line(detail)}"
+            yield task, *views.why(item, looked, 0.0, Pauses(), waits)
 
 
 def _vanished(layout: Layout, task: str) -> bool:
