@@ -100,6 +100,7 @@ def run(codex: Path, repo: Repo, worktree: Path) -> Any:
         **given: Any,
     ) -> Ran:
         (entry / "artifacts").mkdir(parents=True, exist_ok=True)
+        entry.with_name("scratch").mkdir(exist_ok=True)
         prompt_file, log_file = entry / "prompt.md", entry / "output.log"
         prompt_file.write_text(f"{prompt}\n[[script]]\n", encoding="utf-8")
         began = time.monotonic()
@@ -109,6 +110,8 @@ def run(codex: Path, repo: Repo, worktree: Path) -> Any:
             launch = ADAPTERS["codex"].launch(Request(agent, role, entry, prompt_file, repo.root, session))
             assert launch.stdin == str(prompt_file)
             mine = {"OCTOPOID_ATTEMPT_DIR": str(entry), "OCTOPOID_ARTIFACTS": str(entry / "artifacts")}
+            # as `octopoid run` gives it one: below a home in $TMPDIR Codex makes no helper for a bwrap on PATH (0.169)
+            mine["TMPDIR"] = str(entry.with_name("scratch"))
             process = subprocess.Popen(
                 launch.argv,
                 cwd=worktree,

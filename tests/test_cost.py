@@ -406,7 +406,7 @@ def test_a_tasks_own_budget_blocks_it_and_a_persons_word_gives_another(repo: Rep
     run(repo, 6)
     task = shown(repo, "dear")["task"]
     assert (task["reason"], task["detail"]) == ("budget", "$3.00 of $2.00 are spent (usd_per_task)")
-    assert repo.octopoid("wait", "work", ok=(7,)).out == "work  budget: $3.00 of $2.00 are spent (usd_per_task)\n"
+    assert repo.octopoid("wait", "dear", ok=(7,)).out == "dear  budget: $3.00 of $2.00 are spent (usd_per_task)\n"
     needs = repo.octopoid("status", "--json").json()["needs_you"]
     assert [(one["reason"], one["command"]) for one in needs] == [("budget", "octopoid retry dear")]
     repo.octopoid("retry", "dear")
