@@ -1,4 +1,4 @@
-"""What reads text that somebody else wrote, as functions of bytes: for hypothesis (test_fuzz.py) and for `scripts/fuzz`.
+"""What reads text that somebody else wrote, as functions of bytes: for hypothesis (test_fuzz.py) and `scripts/fuzz`.
 
 A target returns for whatever it is given, or raises what its reader says it raises; anything else is a bug.
 """
@@ -183,7 +183,8 @@ SEEDS: Mapping[str, tuple[bytes, ...]] = {
     "task": (
         b"---\npriority: P1\ndepends_on: [a, b]\nnot_before: 2026-12-01T09:00:00+01:00\nx-own: {a: 1}\n---\n# Title\n\n"
         b"Text.\n\n## Acceptance criteria\n- [ ] one\n- [ ] two :: pytest -q\n",
-        b"\xef\xbb\xbf---\r\nlabels: [ui]\r\n---\r\n# T\r\n\r\n<!-- octopoid:feedback -->\r\nx\r\n<!-- octopoid:end -->\r\n",
+        b"\xef\xbb\xbf---\r\nlabels: [ui]\r\n---\r\n# T\r\n\r\n"
+        b"<!-- octopoid:feedback -->\r\nx\r\n<!-- octopoid:end -->\r\n",
     ),
     "policy": (
         POLICY,
