@@ -6,18 +6,22 @@ starts can be recognised by its environment and is ended with the test.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from octopoid import trust
 from octopoid.adapters import ADAPTERS, events
 from octopoid.layout import Layout
 from octopoid.states import RANK, State
@@ -174,13 +178,27 @@ def make_repo(place: Path, name: str = "project") -> Repo:
     home = place / "home"
     home.mkdir(exist_ok=True)
     repo = Repo(place / name, environment(home))
+    shutil.copytree(_original() / "git", repo.root, symlinks=True)
+    trust.mark(repo.root, time.time())  # as `init` does: many tests write the policy themselves
+    return repo
+
+
+@cache
+def _original() -> Path:
+    """A repository in `git`, its `.octopoid` in `init`, made by git and octopoid once: tests begin with a copy."""
+    place = Path(tempfile.mkdtemp(prefix="octopoid-original-"))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    repo = Repo(place / "git", environment(place))
     repo.root.mkdir()
     git(repo, "init", "-q", "-b", "main")
     git(repo, "config", "user.name", "Ada Tester")
     git(repo, "config", "user.email", "ada@example.org")
     git(repo, "config", "gc.auto", "0")  # a detached gc would outlive the test
     commit(repo, {"README.md": "# A project\n"}, "First commit")
-    return repo
+    repo.octopoid("init", "-y")
+    repo.layout.home.rename(place / "init")
+    shutil.rmtree(repo.root / ".git/octopoid")
+    return place
 
 
 def git(repo: Repo, *args: str | Path, ok: Sequence[int] = (0,), at: Path | None = None) -> str:
@@ -213,8 +231,13 @@ PACKAGE = {
 
 
 def init(repo: Repo) -> None:
-    """`octopoid init`, unless that was done."""
-    if not repo.layout.home.is_dir():
+    """`octopoid init`, unless that was done; what it would make of a repository as it comes is there already."""
+    if repo.layout.home.is_dir():
+        return
+    usual = repo.env == environment(Path(repo.env["HOME"])) and sorted(os.listdir(repo.root)) == [".git", "README.md"]
+    if usual and (repo.root / "README.md").read_bytes() == (_original() / "git/README.md").read_bytes():
+        shutil.copytree(_original() / "init", repo.layout.home)
+    else:
         repo.octopoid("init", "-y")
 
 
