@@ -13,12 +13,13 @@ import os
 import shlex
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from octopoid import git, lifecycle, scripted_agent, setup, store
+from octopoid import git, lifecycle, scripted_agent, setup, store, trust
 from octopoid.errors import Conflict, NotFound, OctopoidError
 from octopoid.layout import Layout, main_worktree
 from octopoid.look import Observer
@@ -148,6 +149,7 @@ def make(place: Path, policy: str = _POLICY, script: str = "agent.yaml") -> Layo
     actions = json.dumps({"tasks": scripted_agent.load(str(FILES / script))}, indent=1)  # JSON starts faster
     actions = actions.replace(PYTHON, json.dumps(shlex.quote(sys.executable))[1:-1])
     setup.make_file(layout.home / "agent.json", actions.encode())
+    trust.mark(place, time.time())
     git.run(place, "add", "--all")
     git.run(place, "commit", "-q", "-m", "A small package with its tests")
     return layout

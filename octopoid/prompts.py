@@ -11,8 +11,9 @@ import shlex
 from collections.abc import Iterator
 from functools import lru_cache
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from octopoid import curbs
 from octopoid.errors import Invalid
 from octopoid.hints import nearest
 from octopoid.model import Criterion, Feedback, Problem, Task
@@ -22,6 +23,7 @@ from octopoid.settings import Check, Role
 
 if TYPE_CHECKING:
     from jinja2 import Environment, Template
+    from jinja2.runtime import Context
 
 MAX_TEXT = 8 << 10
 """Characters of one piece of feedback, note, question or answer; what is longer loses its middle."""
@@ -30,7 +32,12 @@ MAX_DOCUMENT = 16 << 10
 MAX_FEEDBACK = 10
 """Pieces of feedback in one prompt, the newest ones."""
 
+_SECONDS, _MEGABYTES = 2.0, 512
+"""What a template may take; ours take 2 ms."""
+
 _NAME = "<role>"  # the file name under which jinja2 compiles; its tracebacks then carry the template's lines
+_LARGE = 256
+"""Bits of a product."""
 _BACKTICKS = re.compile("`+")
 
 
@@ -91,7 +98,8 @@ def render(role: Role, prompt: Prompt) -> str:
 
     variables = _variables(role, prompt)
     try:
-        text = _compiled(_PLAIN_PARTS if role.plain else role.template).render(variables)
+        with curbs.within(_SECONDS, _MEGABYTES):
+            text = _compiled(_PLAIN_PARTS if role.plain else role.template).render(variables)
     except (TemplateError, *_RUNTIME) as error:
         problem = _problem(role, error)
         raise Invalid(str(problem), (problem,), problem.hint) from None
@@ -162,9 +170,21 @@ def _artifact(role: Role, prompt: Prompt, produces: str) -> str:
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
     from jinja2 import FunctionLoader, StrictUndefined
+    from jinja2.exceptions import SecurityError
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    environment = ImmutableSandboxedEnvironment(
+    class Bounded(ImmutableSandboxedEnvironment):
+        """What one operation could make without end is refused: no signal comes through in the middle of it."""
+
+        intercepted_binops = frozenset(("*", "**"))
+
+        def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+            if operator == "**" or _is_large(left, right):
+                raise SecurityError(f"`{operator}` with these is more than a prompt needs")
+            return super().call_binop(context, operator, left, right)
+
+    environment = Bounded(
+        optimized=False,  # it would compute `9 ** 9 ** 9` while it compiles
         loader=FunctionLoader(part),
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -175,6 +195,17 @@ def _environment() -> Environment:
     environment.filters["fence"] = fence
     environment.filters["code"] = code
     return environment
+
+
+def _is_large(left: Any, right: Any) -> bool:
+    sizes = [
+        one.bit_length() if isinstance(one, int) else len(one) if hasattr(one, "__len__") else 1
+        for one in (left, right)
+    ]
+    if isinstance(left, int | float) and isinstance(right, int | float):
+        return sum(sizes) > _LARGE
+    times = next((one for one in (left, right) if isinstance(one, int)), 1)
+    return times * max(sizes) > MAX_TEXT
 
 
 @lru_cache(maxsize=64)
@@ -190,9 +221,10 @@ def _unknown(role: Role) -> Iterator[Problem]:
     from jinja2 import TemplateSyntaxError, meta, nodes
 
     try:
-        tree = _environment().parse(role.template)
-        names = meta.find_undeclared_variables(tree) - set(_VARIABLES) - set(_environment().globals)
-    except TemplateSyntaxError as error:
+        with curbs.within(_SECONDS, _MEGABYTES):  # to find the names jinja computes what is constant
+            tree = _environment().parse(role.template)
+            names = meta.find_undeclared_variables(tree) - set(_VARIABLES) - set(_environment().globals)
+    except (TemplateSyntaxError, *_RUNTIME) as error:
         yield _problem(role, error)
         return
     found = [
@@ -218,7 +250,7 @@ def _problem(role: Role, error: Exception) -> Problem:
     line = getattr(error, "lineno", None) or _line(error.__traceback__)
     if isinstance(error, TemplateNotFound):
         return _no_part(role, _line(error.__traceback__), str(error.name))
-    message = str(getattr(error, "message", None) or error or type(error).__name__)
+    message = str(getattr(error, "message", None) or error) or _UNNAMED.get(type(error), type(error).__name__)
     missing = re.search(r"has no attribute '(\w+)'", message)
     if missing:
         return _at(role, line, missing[1], f"unknown field `{missing[1]}`", nearest(missing[1], _FIELDS))
@@ -243,7 +275,11 @@ def _line(trace: TracebackType | None) -> int:
     return line
 
 
-_RUNTIME = (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError)
+_UNNAMED: dict[type[Exception], str] = {MemoryError: f"takes more than {_MEGABYTES} MB"}
+_RUNTIME = (
+    *(ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError),
+    curbs.TooMuch,
+)
 """What a template's own expressions can raise; anything else is a bug of ours."""
 
 _VARIABLES = tuple(sorted({*Prompt._fields, *_OF_THE_ROLE}))

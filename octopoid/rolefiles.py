@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from octopoid import regular
 from octopoid.configkeys import GATE_WORDS, ROLE
 from octopoid.configread import ARTIFACT, NAME, Reader, invalid, read_text
+from octopoid.configsandbox import WIDENING, laid_over
 from octopoid.errors import Invalid
 from octopoid.model import Problem
-from octopoid.settings import ALL, Role
-from octopoid.yamltext import Node, load
+from octopoid.settings import ALL, Role, Sandbox
+from octopoid.yamltext import Node, load, refuse_bombs
 
 if TYPE_CHECKING:
     from frontmatter import Post
@@ -61,7 +64,8 @@ def parse(path: Path, data: bytes, source: str) -> Role:
     writes = values["produces"] == "commits" if writes is None else writes
     if values["produces"] == "document":
         values["artifact"] = values["artifact"] or f"{name}.md"
-    return Role(name, template, writes=writes, source=source, **values)
+    sandbox = laid_over(Sandbox(), values.pop("sandbox"))
+    return Role(name, template, writes=writes, source=source, sandbox=sandbox, **values)
 
 
 def builtin_names() -> tuple[str, ...]:
@@ -118,7 +122,7 @@ def claude_agent(path: Path, data: bytes) -> Role:
     tools = _tools(reader, said["tools"])
     if reader.problems:
         raise invalid(*reader.problems)
-    model = said["model"] if isinstance(said["model"], str) else ""
+    model = said["model"] if isinstance(said["model"], str) and not said["model"].startswith("-") else ""
     description = said["description"] if isinstance(said["description"], str) else ""
     return Role(
         name,
@@ -147,7 +151,7 @@ def claude_agents(folder: Path) -> dict[str, Path]:
     for one in files:
         path = folder / one
         try:
-            name = _claude_name(path, read_text(path, path.read_bytes()))
+            name = _claude_name(path, read_text(path, regular.read(path, follow=True)))
         except (Invalid, OSError):
             name = path.stem
         found.setdefault(name, path)
@@ -167,12 +171,21 @@ def _front_matter(path: Path, text: str) -> Post:
     header, _, _ = _split(path, text)
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     try:
+        _refuse_bombs(header, path)
         return frontmatter.loads(text)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that there is not
         try:
-            return frontmatter.loads(text.replace(header, _PLAIN_VALUE.sub(_quoted, header), 1))
+            quoted = _PLAIN_VALUE.sub(_quoted, header)
+            _refuse_bombs(quoted, path)
+            return frontmatter.loads(text.replace(header, quoted, 1))
         except (yaml.YAMLError, ValueError):
             raise invalid(_broken(path, error)) from None
+
+
+def _refuse_bombs(header: str, path: Path) -> None:
+    """The library takes aliases, and what is built of them takes all memory as soon as it is text."""
+    with suppress(yaml.YAMLError):  # that it is broken is told by the library itself
+        refuse_bombs(header, path, 2)
 
 
 def _quoted(match: re.Match[str]) -> str:
@@ -214,6 +227,12 @@ def _agree(reader: Reader, node: Node, values: dict[str, Any]) -> None:
     if values["proposals"] and produces != "tasks":
         message = f"`proposals: true` means nothing to a role that produces {produces}"
         reader.complain(node.keys["proposals"], message, "remove it, or write produces: tasks")
+    said = fields["sandbox"] if values["sandbox"] else None
+    for key in WIDENING if said else ():
+        if key in values["sandbox"] and said is not None:
+            reader.complain(
+                said.keys[key], f"`{key}` is not a role's to say: it lets it do more", "say it of its agent"
+            )
     for one in values["inputs"]:
         if not ARTIFACT.match(one):
             reader.complain(fields["inputs"], f"`{one}` is not a document's name", "a name like `plan.md`")

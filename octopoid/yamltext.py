@@ -17,6 +17,8 @@ from octopoid.model import Problem
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MAX_DEPTH = 20
+_SHALLOW = 1000
+"""Levels that the composer takes in any thread; a text of so many characters has no more."""
 _INT = re.compile(r"[-+]?[0-9]+\Z")
 _FLOAT = re.compile(r"[-+]?[0-9]+\.[0-9]+\Z")
 _QUOTED = frozenset("'\"|>")  # a plain scalar's style is None in PyYAML and "" in its C parser
@@ -44,6 +46,8 @@ def load(text: str, path: Path, first_line: int = 1) -> Node:
     """
     offset = first_line - 1
     try:
+        if len(text) > _SHALLOW:
+            _refuse_depth(text, path, offset)
         root = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -52,9 +56,39 @@ def load(text: str, path: Path, first_line: int = 1) -> Node:
         raise _invalid(path, line, column, message, _advice(text, line - offset)) from None
     except yaml.YAMLError as error:  # the reader's errors carry no mark (control characters)
         raise _invalid(path, first_line, 1, f"broken YAML: {str(error).splitlines()[0]}", "") from None
+    except RecursionError:  # without libyaml
+        raise _invalid(path, first_line, 1, "nested too deeply", "") from None
     if root is None:
         return Node(None, first_line, 1)
     return _build(root, path, offset, 0, set())
+
+
+def _refuse_depth(text: str, path: Path, offset: int) -> None:
+    """PyYAML's C composer calls itself for each level: 100 KB of `[` end the whole process with SIGSEGV (6.0.3).
+
+    Its events come one by one, at any depth. They cost as much as composing, so only a text is looked at that has the
+    means to be deep.
+    """
+    means = sum(text.count(one) for one in ("[", "{", "- ", "-\n", "? ", "?\n"))
+    if means + max(len(line) - len(line.lstrip(" ")) for line in text.split("\n")) <= _SHALLOW:
+        return
+    refuse_bombs(text, path, offset + 1)
+
+
+def refuse_bombs(text: str, path: Path, first_line: int = 1) -> None:
+    """For those who read a text with YAML's own loader: Invalid for aliases and deep nesting. Raises yaml.YAMLError."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        mark = event.start_mark
+        line, column = (mark.line + first_line, mark.column + 1) if mark else (first_line, 1)
+        if isinstance(event, yaml.AliasEvent):
+            raise _invalid(path, line, column, "aliases (`*name`) are not supported", "write the value out")
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > _MAX_DEPTH + 1:
+                raise _invalid(path, line, column, "nested too deeply", "")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
 
 
 def _invalid(path: Path, line: int, column: int, message: str, hint: str) -> Invalid:

@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from octopoid import lifecycle, store
+from octopoid import lifecycle, store, taskhead
 from octopoid.cli.speak import (
     SCHEMA_VERSION,
     choose,
     clean_text,
     color,
+    data,
     emit,
     interactive,
     json_text,
@@ -36,6 +37,7 @@ __all__ = [
     "clean_text",
     "color",
     "complete_ids",
+    "data",
     "each",
     "emit",
     "examples",
@@ -87,7 +89,9 @@ def examples(*commands: str) -> str:
 def complete_ids(incomplete: str) -> list[str]:
     """Ids for the shell's completion; none where there is no queue."""
     try:
-        return sorted(one for one in store.every_id(layout()) if one.startswith(incomplete))
+        found = store.every_id(layout())
+        # what a shell puts onto the command line is an id, whatever a file is called
+        return sorted(one for one in found if one.startswith(incomplete) and not taskhead.check_id(one))
     except (OctopoidError, OSError):
         return []
 

@@ -83,7 +83,7 @@ def board(layout: Layout, color: str) -> None:
     """The board and the history."""
     command(layout, color, "status")
     common.out("\n$ git log --graph --oneline")
-    common.out(git.log_graph(layout.root, 40, common.color()).rstrip())
+    common.data(git.log_graph(layout.root, 40, common.color()).rstrip())
 
 
 def command(layout: Layout, color: str, *words: str) -> None:

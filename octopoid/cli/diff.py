@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Annotated, NamedTuple
 
 import typer
@@ -15,6 +16,10 @@ from octopoid.states import SATISFYING, State
 from octopoid.steps import worktrees_folder
 
 cli = typer.Typer()
+
+_BOLD, _RESET = "\x1b[1m", "\x1b[m"
+_STYLES = {"+": "\x1b[32m", "-": "\x1b[31m", "@": "\x1b[36m"}
+"""Git's own colours, by how a line begins."""
 
 
 class Range(NamedTuple):
@@ -40,9 +45,32 @@ def diff(
     if between is None:
         raise NotFound(f"{task} has no candidate yet: no attempt has submitted work", _where(layout, item))
     common.say(f"{task}: {between.words}")
-    text = git.diff(layout.root, between.before, between.after, common.color(), stat)
-    common.out(text.removesuffix("\n")) if text else common.say("no difference")
+    text = git.diff(layout.root, between.before, between.after, False, stat)
+    if text:
+        common.data(_shown(text.removesuffix("\n"), stat))
+    else:
+        common.say("no difference")
     common.next_step(_next(item))
+
+
+def _shown(text: str, stat: bool) -> str:
+    """Byte for byte for a program (`git apply`). For a person clean, and coloured by us: git passes on what is in the
+    lines, so in its colours an escape of the agent's could not be told from its own.
+    """
+    if not (common.terminal() or common.color()):
+        return text
+    text = common.clean_text(text)
+    if stat or not common.color():
+        return text
+    return "\n".join(_painted(text.split("\n")))
+
+
+def _painted(lines: Iterable[str]) -> Iterator[str]:
+    inside = False
+    for line in lines:
+        inside = not line.startswith("diff ") and (inside or line.startswith("@@"))
+        style = _STYLES.get(line[:1], "") if inside else _BOLD
+        yield f"{style}{line}{_RESET}" if style and line else line
 
 
 def _landed(layout: Layout, item: Item, entries: tuple[Entry, ...]) -> Range | None:

@@ -53,7 +53,7 @@ def _drawn(tables: Sequence[Table], lines: Sequence[str], console: Console) -> l
         drawn += _rows(table, console)
     if drawn and lines:
         drawn.append(Text())
-    return [*drawn, *(Text(line, style="dim") for line in lines)]
+    return [*drawn, *(Text(speak.clean_text(line), style="dim") for line in lines)]
 
 
 def _rows(table: Table, console: Console) -> list[Text]:

@@ -46,7 +46,7 @@ def _print(layout: Layout, since: int, as_json: bool) -> int:
     """Print what came after number `since`; the number of the last one."""
     for one in journal.read(layout, since):
         since = one.seq
-        common.out(common.json_text(journal.plain(one)) if as_json else _line(one))
+        common.data(common.json_text(journal.plain(one))) if as_json else common.out(_line(one))
     return since
 
 

@@ -12,9 +12,10 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from octopoid import agentnote, config, detect, git, gitfiles, setup
+from octopoid import agentnote, config, detect, git, gitfiles, setup, trust
 from octopoid.adapters import ADAPTERS
 from octopoid.cli import common
+from octopoid.cli import trust as cli_trust
 from octopoid.doctor.policies import is_logged_in
 from octopoid.errors import GitError, Invalid, NotFound, UsageError
 from octopoid.hints import nearest
@@ -83,6 +84,7 @@ def init(
         _write_note(layout)
     if not is_new:
         _about_kept(layout, base, adapter)
+    _trust(layout, ask)
     _warn(layout)
     if complete:
         common.next_step("octopoid status; octopoid config check reads agents.yaml again after an edit")
@@ -236,6 +238,27 @@ def _about(layout: Layout, choice: _Choice) -> None:
     if not choice.checks:
         common.out("check: none found")
         common.say("nothing but you stands before landing: better add `checks:` to .octopoid/agents.yaml")
+
+
+def _trust(layout: Layout, ask: bool) -> None:
+    """What is not in git did not come by a clone: it is the user's own. `-y` is no yes to what somebody else wrote."""
+    if trust.is_trusted(layout.root):
+        return
+    if not setup.tracked(layout) or setup.settle_trust(layout, common.now()):
+        trust.mark(layout.root, common.now())
+        return
+    try:
+        runs = tuple(cli_trust.everything(layout))
+    except Invalid:
+        runs = ()
+    common.say("the policy in .octopoid came with the repository; nothing of it runs before you say so")
+    for one in runs:
+        common.say(f"  {one.what}: {one.command}")
+    # what git brought besides the policy is for `octopoid trust` to refuse
+    if ask and runs and not setup.brought(layout) and typer.confirm("May it run these?", default=False, err=True):
+        trust.mark(layout.root, common.now())
+        return
+    common.say(f"when you have looked at it: {trust.COMMAND}")
 
 
 def _about_kept(layout: Layout, base: str, adapter: str) -> None:

@@ -26,8 +26,8 @@ from octopoid.adapters.events import (
     told,
 )
 from octopoid.cli import speak
+from octopoid.credentials import Secret, hidden
 from octopoid.model import Usage
-from octopoid.results import clean
 from octopoid.tally import Tally
 
 Write = Callable[[bytes], None]
@@ -46,6 +46,26 @@ _STYLES = {STARTED: _BOLD, THINKING: _DIM, RESULT: _DIM, RETRY: _YELLOW, DENIED:
 def raw(data: bytes) -> None:
     """Every byte."""
     sys.stdout.buffer.write(data)
+
+
+def hiding(write: Write, known: tuple[Secret, ...]) -> Write:
+    """`write` without these secrets. It gets whole lines: a secret has none in it, and a piece of one is not found."""
+    if not known:
+        return write
+
+    held = b""
+
+    def hide(data: bytes) -> None:
+        nonlocal held
+        held += data
+        end = held.rfind(b"\n") + 1 if data and len(held) < LONGEST_RECORD else len(held)
+        text, held = held[:end].decode("utf-8", "surrogateescape"), held[end:]
+        if text:
+            write(hidden(text, known).encode("utf-8", "surrogateescape"))
+        if not data:
+            write(b"")
+
+    return hide
 
 
 def plain() -> Write:
@@ -142,7 +162,7 @@ class _View:
         """A piece of a message: the first one begins a line, the others go on where it stopped."""
         begins = self._goes_on != (event.kind, event.inside)
         lead = ("  | " if event.inside else "") + ("~ " if event.kind == THINKING else "")
-        text = clean(event.text)
+        text = speak.clean_text(event.text)
         if begins:
             self._close()
             self._goes_on = (event.kind, event.inside)

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from octopoid import config, installing, service, stopping
-from octopoid.cli import common
+from octopoid.cli import common, trust
 from octopoid.errors import Conflict, Invalid, UsageError
 from octopoid.installing import Changed
 from octopoid.layout import Layout
@@ -56,6 +56,7 @@ def install(
     layout = common.layout()
     if stopping.is_own_agent():
         raise Conflict("an agent must not install a service", "leave the result; the scheduler does the rest")
+    trust.require(layout)
     kind = _kind(systemd, launchd, cron)
     job = _job(layout, interval)
     if kind is Kind.CRON:

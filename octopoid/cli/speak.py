@@ -7,21 +7,35 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from octopoid import formats
 from octopoid.errors import NotFound
 from octopoid.layout import Layout, find_root
+from octopoid.legible import clean_text, escaped, one_line
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "choose",
+    "clean_text",
+    "color",
+    "data",
+    "emit",
+    "interactive",
+    "json_text",
+    "layout",
+    "next_step",
+    "now",
+    "one_line",
+    "out",
+    "say",
+    "terminal",
+]
 
 SCHEMA_VERSION = 1
-
-# Colours and cursor movements (CSI), titles and links (OSC), other escapes; then what is left of control characters,
-# and the marks that turn the direction of text around (a reader must see what is there). Compiled when they are needed.
-_ESCAPES = r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[ -/]*[0-~])"
-_CONTROLS = "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]"
 
 _chosen = {"root": "", "color": "auto"}
 """The global options, set once by the group before the command runs."""
@@ -32,13 +46,19 @@ def choose(root: str, color: str) -> None:
     _chosen.update(root=root, color=color)
 
 
-def layout() -> Layout:
-    """The layout of the repository we are in, or of `--root` / `OCTOPOID_ROOT`. Raises NotFound, UsageError."""
+def layout(any_format: bool = False) -> Layout:
+    """The layout of the repository we are in, or of `--root` / `OCTOPOID_ROOT`. Raises NotFound, UsageError.
+
+    Raises Invalid where a newer octopoid wrote there, unless `any_format`: what it wrote may mean something else.
+    """
     try:
         here = Path.cwd()
     except FileNotFoundError:
         raise NotFound("the folder you are in does not exist any more", "cd to one that does") from None
-    return find_root(here, _chosen["root"] or os.environ.get("OCTOPOID_ROOT") or None)
+    found = find_root(here, _chosen["root"] or os.environ.get("OCTOPOID_ROOT") or None)
+    if not any_format:
+        formats.check(found)
+    return found
 
 
 def now() -> float:
@@ -47,14 +67,19 @@ def now() -> float:
 
 
 def out(text: str = "") -> None:
-    """A line of data: stdout."""
+    """A line for people: stdout. Whoever wrote what is in it, it cannot act on a terminal."""
+    sys.stdout.write(f"{clean_text(text)}\n")
+
+
+def data(text: str) -> None:
+    """A line that a program reads, or that we coloured: stdout, as it is."""
     sys.stdout.write(f"{text}\n")
 
 
 def say(text: str) -> None:
-    """A line for the person: stderr."""
+    """A line for the person: stderr, clean as in `out`."""
     sys.stdout.flush()  # in a terminal both go to one place: keep the order
-    sys.stderr.write(f"{text}\n")
+    sys.stderr.write(f"{clean_text(text)}\n")
 
 
 def next_step(text: str) -> None:
@@ -64,13 +89,14 @@ def next_step(text: str) -> None:
 
 def emit(kind: str, **fields: Any) -> None:
     """One JSON object on stdout: `{"schema_version": 1, "kind": kind, …}`; indented for a terminal, else one line."""
-    out(json_text({"schema_version": SCHEMA_VERSION, "kind": kind, **fields}, indent=2 if terminal() else None))
+    data(json_text({"schema_version": SCHEMA_VERSION, "kind": kind, **fields}, indent=2 if terminal() else None))
 
 
 def json_text(value: Any, indent: int | None = None) -> str:
-    """JSON that stdout can carry in its encoding."""
+    """JSON that stdout can carry in its encoding, and a terminal without harm."""
     plain = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
-    return json.dumps(value, ensure_ascii=plain, indent=indent)
+    text = json.dumps(value, ensure_ascii=plain, indent=indent)
+    return escaped(text) if terminal() else text
 
 
 def terminal() -> bool:
@@ -88,16 +114,3 @@ def color() -> bool:
     if _chosen["color"] != "auto":
         return _chosen["color"] == "always"
     return terminal() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-
-
-def clean_text(text: str) -> str:
-    """Untrusted text without terminal escapes and control characters; newlines and tabs stay."""
-    if text.isprintable():
-        return text
-    return re.sub(_CONTROLS, "\ufffd", re.sub(_ESCAPES, "", text.replace("\r\n", "\n")))
-
-
-def one_line(text: str, limit: int = 0) -> str:
-    """The first line of untrusted `text` that says something; at most `limit` characters (0: all of it)."""
-    first = next((line.strip() for line in clean_text(text).splitlines() if line.strip()), "")
-    return first if not limit or len(first) <= limit else f"{first[: limit - 1]}…"
