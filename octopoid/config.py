@@ -10,18 +10,19 @@ import os
 import re
 from pathlib import Path
 
-from octopoid import configgates, flowfiles
+from octopoid import configgates, flowfiles, regular
 from octopoid.configagents import Places, agents, check_crons, check_money, check_wip, schedules
 from octopoid.configagents import templates as task_templates
 from octopoid.configkeys import CHECK, DEFAULT_GATES, DEFAULT_LAND, LAND, LIMITS, NOTIFY, PRICE, TOP, WORKTREES
 from octopoid.configread import Reader, fields, invalid, read_text
 from octopoid.configroles import Cast, Roles, claude_folder, names, unreadable
+from octopoid.configsandbox import laid_over
 from octopoid.configtemplate import template
 from octopoid.errors import Invalid
 from octopoid.flowfiles import Defaults, Found
 from octopoid.model import Problem
 from octopoid.prices import OWN, Price
-from octopoid.settings import Check, Config, Gate, Limits, Schedule, Stage, Worktrees
+from octopoid.settings import Check, Config, Gate, Limits, Sandbox, Schedule, Stage, Worktrees
 from octopoid.yamltext import Node
 from octopoid.yamltext import load as load_yaml
 
@@ -45,7 +46,7 @@ def load(home: Path, *, templates: bool = True) -> Config:
     roles = Roles(home, templates)
     reader = Reader(path)
     try:
-        data = path.read_bytes()
+        data = regular.read(path, follow=True)
         node = load_yaml(read_text(path, data), path)
     except Invalid as error:
         raise invalid(*error.problems, *_others(home, roles)) from None
@@ -102,7 +103,8 @@ def _config(reader: Reader, node: Node, home: Path, roles: Roles, templates: boo
     limits = fields(said["limits"]) if "limits" in said else {}
     check_wip(reader, limits.get("wip"), sub["limits"]["wip"], roles)
     check_money(reader, limits.get("usd_per_role"), sub["limits"]["usd_per_role"], roles)
-    cast = Cast(roles, agents(reader, node, roles))
+    sandbox = laid_over(Sandbox(), values["sandbox"])
+    cast = Cast(roles, agents(reader, node, roles, sandbox))
     if templates and cast.plays_all():
         roles.offer_claude()
     gates = configgates.gates(reader, said["gates"], cast) if "gates" in said else _DEFAULT_GATES
@@ -121,6 +123,7 @@ def _config(reader: Reader, node: Node, home: Path, roles: Roles, templates: boo
         notify=sub["notify"]["command"],
         schedule=_schedule(reader, said["schedule"], home, flows, roles, templates) if "schedule" in said else {},
         prices=_prices(reader, said["prices"]) if "prices" in said else {},
+        sandbox=sandbox,
     ), flows
 
 

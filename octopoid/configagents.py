@@ -12,9 +12,10 @@ from octopoid.adapters.base import credential
 from octopoid.configkeys import AGENT, SCHEDULE, WIP_FOLDERS
 from octopoid.configread import NAME, Reader, fields, listed
 from octopoid.configroles import Roles
+from octopoid.configsandbox import laid_over
 from octopoid.hints import nearest
 from octopoid.layout import Layout
-from octopoid.settings import Agent, Schedule
+from octopoid.settings import Agent, Sandbox, Schedule
 from octopoid.yamltext import Node
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -22,8 +23,8 @@ FIRST_ROLE = "implementer"
 """What an agent for all roles is first, where its name is no role's."""
 
 
-def agents(reader: Reader, node: Node, roles: Roles) -> dict[str, Agent]:
-    """The pools of workers; `node` is the whole file."""
+def agents(reader: Reader, node: Node, roles: Roles, sandbox: Sandbox = Sandbox()) -> dict[str, Agent]:
+    """The pools of workers; `node` is the whole file. `sandbox`: of those that say nothing else."""
     found: dict[str, Agent] = {}
     pools = fields(node).get("agents")
     if pools is None or pools.value is None:
@@ -35,12 +36,12 @@ def agents(reader: Reader, node: Node, roles: Roles) -> dict[str, Agent]:
         place = pools.keys[name]
         if not NAME.match(name):
             reader.complain(place, "that is not a name for an agent", "use a-z, 0-9 and -, up to 64 characters")
-        found[name] = _agent(reader, name, one, place, roles)
+        found[name] = _agent(reader, name, one, place, roles, sandbox)
     _somebody_works(reader, node, found, roles)
     return found
 
 
-def _agent(reader: Reader, name: str, node: Node, place: tuple[int, int], roles: Roles) -> Agent:
+def _agent(reader: Reader, name: str, node: Node, place: tuple[int, int], roles: Roles, sandbox: Sandbox) -> Agent:
     where = f"agents.{name}"
     if node.value is None:
         reader.complain(place, f"{where} has no keys", "say at least which `adapter` it uses")
@@ -50,7 +51,8 @@ def _agent(reader: Reader, name: str, node: Node, place: tuple[int, int], roles:
     adapter = values.pop("adapter")
     if adapter is not None:
         _adapter(reader, where, adapter, node, place)
-    found = Agent(name, first, adapter or "", roles=tuple(rest), **values)
+    box = laid_over(sandbox, values.pop("sandbox"))
+    found = Agent(name, first, adapter or "", roles=tuple(rest), sandbox=box, **values)
     return found._replace(credential=credential(ADAPTERS[adapter].facts, found)) if adapter in ADAPTERS else found
 
 

@@ -8,7 +8,20 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from octopoid.settings import Agent, Check, Config, Flow, Follow, Gate, Limits, Role, Schedule, Stage, Worktrees
+from octopoid.settings import (
+    Agent,
+    Check,
+    Config,
+    Flow,
+    Follow,
+    Gate,
+    Limits,
+    Role,
+    Sandbox,
+    Schedule,
+    Stage,
+    Worktrees,
+)
 
 
 class Key(NamedTuple):
@@ -44,14 +57,20 @@ KINDS = {
     "name": "`a-z`, `0-9`, `-`",
     "number": "whole number from 0",
     "path": "path in the repository",
+    "places": "list of paths, from `/` or `~/`",
     "prices": "one entry per model",
     "produces": "`commits`, `document`, `verdict` or `tasks`",
     "prose": "text, also of several lines",
     "roles": "list of roles, or `all`",
     "run": "`reproduce` or `branch`",
+    "sandbox": "`off`, `on`, `required`, `bwrap` or `sandbox-exec`, also as `{mode: …}`",
+    "sandboxing": "`off`, `on`, `required`, `bwrap` or `sandbox-exec`",
     "schedules": "one entry per schedule",
     "stages": "list of stages",
     "section": "keys of its own",
+    "size": "bytes, like `512M` or `2G`; `0` = no limit",
+    "switch": "`on` or `off`",
+    "upto": "whole number; `0` = no limit",
     "text": "text",
     "tokens": "whole number from 0, also like `200k` or `2M`",
     "tools": "list, or text with commas",
@@ -89,6 +108,7 @@ TOP = (
     Key("limits", "section", {}, "caps"),
     Key("worktrees", "section", {}, "how a task's own checkout is made"),
     Key("notify", "section", {}, "what is called when something happens that a person wants to know"),
+    Key("sandbox", "sandbox", {}, "how [programs are shut in](sandbox.md) that run code of agents'", says="`off`"),
     Key("agents", "agents", None, "the pools of workers, by name", required=True),
     Key("schedule", "schedules", {}, "standing work: tasks that are made at certain times, by name"),
     Key("prices", "prices", {}, "what models cost, by name, before the [table that ships](cost.md#prices)"),
@@ -122,6 +142,7 @@ WORKTREES = (
     _of(Worktrees, "setup", "command", "run in each new one before the agent starts"),
     _of(Worktrees, "setup_timeout", "duration", "for `setup`"),
     _of(Worktrees, "reuse", "yesno", "give the worktree of a landed task to the next one, cleaned"),
+    _of(Worktrees, "git_credentials", "yesno", "may `setup` use [what git logs you in with](sandbox.md#git)"),
 )
 
 NOTIFY = (Key("command", "argv", (), "what happened is in its `OCTOPOID_EVENT_*` environment variables"),)
@@ -145,7 +166,23 @@ AGENT = (
     _of(Agent, "retries", "number", "tries without an answer: `anthropic`, `gemini`, `mini-swe-agent`"),
     _of(Agent, "base_url", "text", "the address of the API, if not the provider's: not for `claude` and `codex`"),
     _of(Agent, "pre_check", "command", "run before the agent is; exit status 1 = there is nothing to do"),
+    Key("sandbox", "sandbox", {}, "how it is shut in; keys that it does not have are as above", says="as above"),
+    _of(Agent, "git_credentials", "yesno", "may it use [what git logs you in with](sandbox.md#git)"),
 )
+
+SANDBOX = (
+    _of(Sandbox, "mode", "sandboxing", "not; where the machine can; or not without, with any or with this program"),
+    Key("network", "switch", True, "may its programs reach the network", says="`on`"),
+    _of(Sandbox, "write", "places", "folders that they may change, such as a cache; nothing in the repository"),
+    _of(Sandbox, "read", "places", "paths that [are hidden](sandbox.md#what-is-hidden) and that they may see"),
+    _of(Sandbox, "hide", "places", "further paths that they do not see"),
+    _of(Sandbox, "memory", "size", "of one process"),
+    _of(Sandbox, "processes", "upto", "at once; [who counts them](sandbox.md#limits)"),
+    _of(Sandbox, "file_size", "size", "of one file"),
+    _of(Sandbox, "files", "upto", "open ones of one process"),
+    _of(Sandbox, "cpu", "duration", "time on a processor, of one process"),
+)
+"""What `sandbox` may say. The limits hold without a sandbox too."""
 
 SCHEDULE = (
     Key("cron", "cron", None, "when, in local time", required=True),
@@ -207,6 +244,7 @@ ROLE = (
     _of(Role, "inputs", "words", "documents that it wants to see, where an earlier stage makes them"),
     _of(Role, "max_turns", "number", "turns of one attempt; `0` = as the agent says"),
     _of(Role, "timeout", "duration", "wall clock of one attempt; `0` = as the agent says"),
+    Key("sandbox", "sandbox", {}, "what makes the sandbox of its agent stricter", says="as the agent says"),
 )
 
 SECTIONS: dict[str, tuple[Key, ...]] = {
@@ -216,6 +254,7 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
     "limits": LIMITS,
     "worktrees": WORKTREES,
     "notify": NOTIFY,
+    "sandbox": SANDBOX,
     "agents.NAME": AGENT,
     "schedule.NAME": SCHEDULE,
     "prices.MODEL": PRICE,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from octopoid import configsandbox
 from octopoid.configkeys import ELSEWHERE, KINDS, LAND, LAND_MODES, PRODUCES, RUNS, SECTIONS, Key
 from octopoid.errors import Invalid
 from octopoid.hints import nearest
@@ -127,6 +128,9 @@ class Reader:
     def text(self, node: Node, name: str) -> str | None:
         value = node.value
         if isinstance(value, str):
+            if name == "model" and value.startswith("-"):  # some programs would take it for an option of theirs
+                self.complain(node, "`model` begins with `-`", "name a model")
+                return None
             if value.strip() and not _CONTROL.search(value):
                 return value
             self.complain(node, f"`{name}` {'has control characters' if value.strip() else 'is empty'}")
@@ -380,6 +384,7 @@ _READERS: dict[str, Callable[[Reader, Node, str], Any]] = {
     "version": Reader.version,
     "words": Reader.words,
     "yesno": Reader.yesno,
+    **configsandbox.READERS,
 }
 """The kinds that stand for one value; those that are not here are read by `config`."""
 

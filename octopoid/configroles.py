@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from octopoid import prompts, rolefiles
+from octopoid import prompts, regular, rolefiles
 from octopoid.configread import invalid
 from octopoid.errors import Invalid
 from octopoid.model import Problem
@@ -90,7 +90,7 @@ class Roles:
 
     def _take(self, path: Path, name: str, parse: Callable[[Path, bytes, str], Role]) -> None:
         try:
-            data = path.read_bytes()
+            data = regular.read(path, follow=True)
             role = parse(path, data, str(path))
         except Invalid as error:
             self.problems += error.problems

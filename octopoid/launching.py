@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from octopoid import attempts, documents, durable, git, lifecycle, locks, process, store
+from octopoid import attempts, documents, durable, git, intrusions, lifecycle, locks, process, store
+from octopoid.configsandbox import stricter
 from octopoid.errors import LostRace
 from octopoid.fold import session_key
 from octopoid.gates import artifact_of, checks_key, produces
@@ -24,17 +25,20 @@ from octopoid.states import State
 from octopoid.steps import (
     Site,
     agent_step,
+    bring_in,
     built_in,
     check_out,
+    check_steps,
+    commit_inside,
     environment,
+    no_login,
     place_document,
     pre_check,
     prepare,
     restore,
+    sandboxed,
     set_up,
-    step,
     task_in,
-    words,
     write_prompt,
 )
 from octopoid.worktrees import apart
@@ -90,10 +94,13 @@ def _attempt_steps(
     # A worktree that is gone begins again where the work was, not where the base is.
     at = item.ledger.candidate or opening.base_sha
     steps = [prepare(site, worktree, at, reuse, entry)]
+    box = stricter(agent.sandbox, site.config.roles[opening.role].sandbox)
+    if box.mode != "off" and writes:
+        steps.insert(0, bring_in(site, worktree, "worktree", entry, must=False))
     if item.ledger.judged or not writes:
         steps.append(check_out(site, worktree, at))
-    steps += set_up(site, worktree)
-    steps += pre_check(site, item.id, agent, worktree)
+    steps += set_up(site, worktree, entry, agent, keeps=writes)
+    steps += pre_check(site, item.id, agent, worktree, entry, keeps=writes)
     steps.append(agent_step(site, agent, opening, entry, worktree, prompt))
     if not writes and not start.stage.commit:
         return [*steps, {**restore(site, worktree, at, entry), "always": True}]
@@ -111,8 +118,13 @@ def _attempt_steps(
         commit=True,
         task=item.id,
         attempt=str(opening.attempt),
+        secrets=intrusions.secret_names(agent.env),
     )
-    return [*steps, collect]
+    if box.mode == "off":
+        return [*steps, {**collect, "env": no_login(site.env)}]
+    told = {**collect, "args": {**collect["args"], "commit": False}}
+    inside = commit_inside(site, collect["args"], box, entry)
+    return [*steps, inside, bring_in(site, worktree, "commit", entry, must=True), told]
 
 
 def start_checks(site: Site, item: Item, checks: tuple[Check, ...], projection: Projection, now: float) -> Started:
@@ -134,8 +146,8 @@ def start_checks(site: Site, item: Item, checks: tuple[Check, ...], projection: 
         steps = [
             prepare(site, worktree, projection.result_sha, None, begun.path),
             check_out(site, worktree, projection.result_sha),
-            *set_up(site, worktree),
-            *(step(f"check:{check.name}", words(check.run), str(worktree), check.timeout) for check in checks),
+            *set_up(site, worktree, begun.path),
+            *check_steps(site, checks, worktree, begun.path),
         ]
         return _start(site, item, opening, begun, steps, ())
 
@@ -158,8 +170,8 @@ def start_probe(site: Site, item: Item, probe: StartProbe, reuse: Path | None, n
         steps = [
             prepare(site, worktree, opening.base_sha, reuse, begun.path),
             check_out(site, worktree, opening.base_sha),
-            *set_up(site, worktree),
-            *(step(f"check:{check.name}", words(check.run), str(worktree), check.timeout) for check in probe.checks),
+            *set_up(site, worktree, begun.path),
+            *check_steps(site, probe.checks, worktree, begun.path),
             {**restore(site, worktree, opening.base_sha, begun.path), "always": True},
         ]
         return _start(site, item, opening, begun, steps, ())
@@ -220,7 +232,7 @@ def start_review(site: Site, item: Item, review: StartReview, reuse: Path | None
         steps = [
             prepare(site, worktree, candidate, reuse, begun.path),
             check_out(site, worktree, candidate),
-            *set_up(site, worktree),
+            *set_up(site, worktree, begun.path, agent),
             agent_step(site, agent, opening, begun.path, worktree, prompt),
             {**restore(site, worktree, candidate, begun.path), "always": True},
         ]
@@ -257,7 +269,7 @@ def _begin(site: Site, item: Item, opening: Opening) -> attempts.Begun:
 def _files(site: Site, item: Item) -> dict[str, bytes]:
     """The task and the documents as they were when this started: what the agent is told, and evidence later."""
     given = documents.given(site.layout, item.id, item.ledger.artifacts)
-    return {"task.md": store.read(item.path), **{f"artifacts/{name}": data for name, data in given.items()}}
+    return {"task.md": store.seen(item.path), **{f"artifacts/{name}": data for name, data in given.items()}}
 
 
 @contextlib.contextmanager
@@ -278,7 +290,7 @@ def _start(
     steps: list[dict[str, Any]],
     named: tuple[str, ...],
 ) -> Started:
-    record = {"task": item.id, "grace": site.config.grace, "steps": steps}
+    record = {"task": item.id, "grace": site.config.grace, "steps": sandboxed(steps, begun.path)}
     durable.write(begun.path / "steps.json", json.dumps(record).encode(), sync=False)
     if begun.lock is None:
         raise LostRace(f"{item.id}: its entry is not locked")

@@ -6,7 +6,7 @@ no /proc (macOS) `ps` tells descent and start time alone: there, ending every pr
 """
 
 # pathlib would cost a runner's start 8 ms:
-# ruff: noqa: PTH100, PTH110, PTH118, PTH120, PTH123
+# ruff: noqa: PTH100, PTH110, PTH118, PTH120
 from __future__ import annotations
 
 import fcntl
@@ -14,7 +14,7 @@ import os
 import sys
 import time
 
-from octopoid import lean
+from octopoid import lean, regular
 from octopoid.lean import signal
 
 TYPE_CHECKING = False
@@ -24,16 +24,17 @@ if TYPE_CHECKING:
 
 LOCK_FD = 3  # where a runner and its steps find the descriptor that holds the entry's lock
 MARK = "OCTOPOID_ATTEMPT_DIR"
+_PID_BYTES = 4096  # of an entry's `pid`; ours has 150
 KILL_PATIENCE = 5.0  # seconds until processes that survive SIGKILL (uninterruptible, another user's) are given up
 LOOKS = 12  # that must find nobody, one after the other, before there is nobody
 QUIET = 4  # how many of them a look is worth during which nothing was started on this machine
 
 _PROC = os.path.exists("/proc/self/stat")
 _TICKS = os.sysconf("SC_CLK_TCK")
-_PACKAGE = os.path.dirname(os.path.abspath(__file__))
+PACKAGE = os.path.dirname(os.path.abspath(__file__))
 # -I -S: no site-packages, no PYTHON* variables. The package by its own folder: where that lies may be site-packages.
-_BOOT = "import sys; home = sys.modules['octopoid'] = type(sys)('octopoid'); home.__path__ = sys.argv[2:]; "
-_RUNNER = _BOOT + "from octopoid.runner import main; main()"
+BOOT = "import sys; home = sys.modules['octopoid'] = type(sys)('octopoid'); home.__path__ = sys.argv[2:]; "
+_RUNNER = BOOT + "from octopoid.runner import main; main()"
 # Python ignores PIPE and XFSZ, nohup and `&` ignore HUP and INT: programs that we start shall not inherit that
 _DEFAULTS = (
     *(signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT),
@@ -95,11 +96,11 @@ def start_runner(entry: str, *, env: Mapping[str, str], lock_fd: int) -> int:
     `env` is the environment of every step; the entry's mark is added. Raises OSError. Safe in a process with threads.
     """
     entry = os.path.abspath(entry)
-    log = os.open(os.path.join(entry, "runner.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    log = os.open(os.path.join(entry, "runner.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         # the same encoding of file names as ours, whatever the allow-listed environment says
         utf8 = f"-Xutf8={int(sys.getfilesystemencoding() == 'utf-8')}"
-        argv = [sys.executable, "-I", "-S", utf8, "-c", _RUNNER, entry, _PACKAGE]
+        argv = [sys.executable, "-I", "-S", utf8, "-c", _RUNNER, entry, PACKAGE]
         return start(argv, env={**env, MARK: entry}, output=log, keep=lock_fd)
     finally:
         os.close(log)
@@ -243,7 +244,7 @@ def send(pid: int, started: int | None, number: int) -> bool:
             return False
         else:
             os.kill(pid, number)
-    except OSError:
+    except (OSError, OverflowError):  # no process has such a number: somebody wrote it into `pid`
         return False
     return True
 
@@ -251,8 +252,8 @@ def send(pid: int, started: int | None, number: int) -> bool:
 def read_pid(entry: str) -> dict[str, Any]:
     """What the entry's `pid` says; {} if it is not there, cannot be read, or is from another boot."""
     try:
-        record = lean.loads(_read(os.path.join(entry, "pid")).decode("ascii"))
-    except (ValueError, RecursionError):
+        record = lean.loads(regular.read(os.path.join(entry, "pid"), _PID_BYTES).decode("ascii"))
+    except (OSError, ValueError, RecursionError):
         return {}
     if not isinstance(record, dict) or record.get("boot_id") != boot_id():
         return {}
@@ -293,6 +294,7 @@ def end(
     grace: float,
     *,
     group: int = 0,
+    spare: int = 0,
     patience: float = KILL_PATIENCE,
     pause: Callable[[float], None] = time.sleep,
 ) -> bool:
@@ -300,8 +302,9 @@ def end(
 
     A look is no snapshot: a chain of processes that each live a fraction of a millisecond can pass between its steps.
     So a look counts less while processes are started. Who is to get SIGTERM is listed before the first one is sent: the
-    death of a parent hides its children. `group` is a process group of theirs. `pause(seconds)` may return early. True:
-    nobody is left; False: not within `patience` s.
+    death of a parent hides its children. `group` is a process group of theirs. `spare` gets no SIGTERM: bubblewrap
+    would be gone at once and take all that is in it along. `pause(seconds)` may return early. True: nobody is left;
+    False: not within `patience` s.
     """
     found = find()
     if grace > 0 and found:
@@ -309,7 +312,8 @@ def end(
         # sees SIGTERM only when it goes on.
         for number in (signal.SIGTERM, signal.SIGCONT):
             for pid, process in sorted(found.items(), key=lambda each: (each[1].start, each[0])):
-                send(pid, process.start, number)
+                if pid != spare:
+                    send(pid, process.start, number)
         deadline, nap = time.monotonic() + grace, 0.005
         while found and (left := deadline - time.monotonic()) > 0:
             pause(min(nap, left))
@@ -370,7 +374,8 @@ def _stat(pid: int) -> list[bytes]:
 def _read(path: str) -> bytes:
     """The content of `path`; b"" if it cannot be read (a process may be gone, or another user's)."""
     try:
-        with open(path, "rb", buffering=0) as file:
-            return file.read()
+        # O_NONBLOCK: of what an agent can reach, such as `pid`, it may have made a pipe
+        with open(path, "rb", buffering=0, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            return file.read() or b""
     except OSError:
         return b""

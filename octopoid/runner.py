@@ -26,7 +26,7 @@ import select
 import sys
 import time
 
-from octopoid import durable, lean, process, programs
+from octopoid import durable, forging, lean, process, programs
 from octopoid.lean import signal
 
 TYPE_CHECKING = False
@@ -75,7 +75,8 @@ class Supervisor:
         self.leader = 0
         self.leader_status: int | None = None
         self.sole_parent = process.become_subreaper()
-        self.log = os.open(self._path("output.log"), os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self.before = forging.Entry(entry)
+        self.log = os.open(self._path("output.log"), os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._listen()
         self._reserve()
         self._write_pid()
@@ -100,15 +101,22 @@ class Supervisor:
     def _run_step(self, step: Step) -> dict[str, Any]:
         started, log_start = time.time(), self._log_size()
         ended_by, detail, status = "missing", "", None
+        boxes = __import__("octopoid.sandboxing", fromlist=["wrap"]) if step.get("sandbox") else None
         try:
+            if boxes:
+                step = boxes.wrap(step, self.entry)
             self._start(step)
         except (OSError, ValueError) as error:
             detail = programs.why_not_started(step["argv"] or [step["call"]], step["cwd"], error)
         else:
             ended_by, detail = self._watch(step, log_start)
-            if not self.end_all(LEFTOVER_GRACE if ended_by == "exit" else self.grace):
+            grace = LEFTOVER_GRACE if ended_by == "exit" else self.grace
+            if not self.end_all(grace, self.leader if boxes else 0):
                 detail = (detail + "; some of its processes could not be ended").removeprefix("; ")
             status = self.leader_status
+        unmade = boxes.unwrap(step, self.entry) if boxes else ""
+        if unmade and ended_by == "exit":
+            ended_by, detail, status = "missing", unmade, None
         log_end = self._log_size()
         if detail:
             self._note(f"octopoid: {step['name']}: {detail}")
@@ -183,11 +191,14 @@ class Supervisor:
                 return broken
             self._nap(limits.next_look())
 
-    def end_all(self, grace: float) -> bool:
-        """End everything that descends from us or carries the entry's mark. True: nobody is left."""
+    def end_all(self, grace: float, spare: int = 0) -> bool:
+        """End everything that descends from us or carries the entry's mark. True: nobody is left.
+
+        `spare` gets no SIGTERM (`process.end`).
+        """
         if not self._find():
             return True
-        ended = process.end(self._find, grace, group=self.leader, pause=self._nap)
+        ended = process.end(self._find, grace, group=self.leader, spare=spare, pause=self._nap)
         self._reap()
         return ended
 
@@ -262,24 +273,33 @@ class Supervisor:
             "agent_start": process.start_time(agent) if agent else None,
             "boot_id": process.boot_id(),
         }
+        self.named = lean.dumps(record).encode()
         # after a power cut nobody asks for it any more: not worth two fsyncs at every start
-        durable.write(self._path("pid"), lean.dumps(record).encode(), sync=False)
+        durable.write(self._path("pid"), self.named, sync=False)
 
     def _reserve(self) -> None:
         """Room on the disk for `exit.json`, in case the agent fills it. None now: OSError, nothing has begun yet."""
         durable.write(self._path(".reserve"), b"\0" * 16384, sync=False)
 
+    def _put_right(self) -> None:
+        try:
+            self.before.put_right(self._note)
+            durable.write(self._path("pid"), self.named, sync=False)
+        except OSError as error:
+            self._note(f"octopoid: {error}")
+
     def write_exit(self, record: dict[str, Any]) -> None:
         """Write `exit.json`, after what it speaks of is safely on the disk. Waits a minute for room. Raises OSError."""
-        for name in ("output.log", "result.json"):
+        for name in ("output.log", "start.json", "result.json"):
             try:
                 durable.sync_file(self._path(name))
             except OSError:
                 continue  # not written by the agent; or the disk fails, and a record without it is better than none
         try:
             os.unlink(self._path(".reserve"))
-        except FileNotFoundError:
-            pass  # the agent was tidy
+        except OSError:
+            pass  # the agent was tidy, or put something else there
+        self._put_right()
         deadline = time.monotonic() + RECORD_PATIENCE
         while True:
             try:
@@ -345,6 +365,7 @@ def _call(step: Step, source: int, log: int) -> NoReturn:
     """
     status = 1
     try:
+        os.environ.update(step.get("env") or {})
         os.setsid()
         signal.set_wakeup_fd(-1)
         for number in (*_STOP, signal.SIGCHLD):
@@ -370,7 +391,7 @@ def _touch(path: str) -> None:
     if not path:
         return
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         os.write(fd, b"\n")
         os.close(fd)
     except OSError:

@@ -13,7 +13,7 @@ class RunView(NamedTuple):
 
     `usd`: what its task cost so far, this attempt included, as far as that is known; `estimated`: from prices.
     `turns`, `input_tokens`, `output_tokens`: of this attempt. `doing`: the last that is known of it. `retrying`: the
-    model does not answer, and why.
+    model does not answer, and why. `sandbox`: what shuts it in, None = nothing; `exposed`: why not, where it should be.
     """
 
     task: str
@@ -34,17 +34,21 @@ class RunView(NamedTuple):
     output_tokens: int | None
     doing: str
     retrying: str
+    sandbox: str | None
+    exposed: str
 
 
 class Signs(NamedTuple):
     """What the disk says about an open entry: its agent's (else its supervisor's) pid, the time of its last output.
 
-    `alive`: somebody holds its lock.
+    `alive`: somebody holds its lock. `sandbox`, `exposed`: as in RunView.
     """
 
     alive: bool
     pid: int | None
     output_at: float | None
+    sandbox: str = ""
+    exposed: str = ""
 
 
 class Progress(NamedTuple):
@@ -84,6 +88,8 @@ def running(item: Item, entry: Entry, signs: Signs, now: float, at: Progress = P
         output_tokens=at.usage.output_tokens,
         doing=at.doing,
         retrying=at.retrying,
+        sandbox=signs.sandbox or None,
+        exposed=signs.exposed,
     )
 
 

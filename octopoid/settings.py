@@ -41,12 +41,33 @@ class Limits(NamedTuple):
 
 
 class Worktrees(NamedTuple):
-    """How a task's worktree is made."""
+    """How a task's worktree is made. `git_credentials`: `setup` may use those that the user has for git."""
 
     dir: str = ""
     setup: str | tuple[str, ...] = ""
     setup_timeout: float = 900.0
     reuse: bool = True
+    git_credentials: bool = False
+
+
+class Sandbox(NamedTuple):
+    """How the programs are shut in that run code of an agent's. `mode`: off | on | required | bwrap | sandbox-exec.
+
+    `write`: folders that they may change besides their own; `read`: hidden paths that they may see all the same;
+    `hide`: further paths that they do not see. Limits, 0 = none: `memory` (bytes), `cpu` (seconds) and `files` (open
+    ones) of one process, `file_size` (bytes) of one file, `processes` at once.
+    """
+
+    mode: str = "off"
+    network: bool = True
+    write: tuple[str, ...] = ()
+    read: tuple[str, ...] = ()
+    hide: tuple[str, ...] = ()
+    memory: int = 0
+    processes: int = 0
+    file_size: int = 0
+    files: int = 0
+    cpu: float = 0.0
 
 
 DISK = "disk"
@@ -61,7 +82,8 @@ class Agent(NamedTuple):
 
     `base_url`: where its model is asked. `max_tokens`, `max_usd`: of one attempt, 0 = no limit. `context`: tokens of a
     conversation at which its old turns are summarised. `retries`: after the first try, when the model does not answer.
-    `credential`: what it pays or logs in with, by name; from its adapter.
+    `credential`: what it pays or logs in with, by name; from its adapter. `git_credentials`: its programs may use those
+    that the user has for git.
     """
 
     name: str
@@ -84,6 +106,8 @@ class Agent(NamedTuple):
     context: int = 150_000
     retries: int = 3
     credential: str = ""
+    sandbox: Sandbox = Sandbox()
+    git_credentials: bool = False
 
     @property
     def breakers(self) -> tuple[str, ...]:
@@ -101,7 +125,7 @@ class Role(NamedTuple):
     `produces`: commits | document | verdict | tasks, or any: as it is used (a Claude Code agent). `writes`: may it
     change files. `source`: its file. `artifact`: the document it writes. `inputs`: documents it wants. `plain`: the
     text is no template. `max_turns`, `timeout`: 0 = as the agent says. `proposals`: a person decides about each of its
-    tasks.
+    tasks. `sandbox`: only what makes that of its agent stricter counts.
     """
 
     name: str
@@ -118,6 +142,7 @@ class Role(NamedTuple):
     timeout: float = 0.0
     plain: bool = False
     proposals: bool = False
+    sandbox: Sandbox = Sandbox()
 
 
 class Stage(NamedTuple):
@@ -191,7 +216,10 @@ class Schedule(NamedTuple):
 
 
 class Config(NamedTuple):
-    """The whole policy. `digest` changes when any file it was read from changes. `prices`: the user's own, by model."""
+    """The whole policy. `digest` changes when any file it was read from changes. `prices`: the user's own, by model.
+
+    `sandbox`: of checks, of setup, and of agents that say nothing else.
+    """
 
     base: str
     agents: Mapping[str, Agent]
@@ -207,3 +235,4 @@ class Config(NamedTuple):
     digest: str = ""
     schedule: Mapping[str, Schedule] = {}
     prices: Mapping[str, Price] = {}
+    sandbox: Sandbox = Sandbox()

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from octopoid import regular
 from octopoid.adapters import aiderflags, aiderlog
 from octopoid.adapters.answers import word
 from octopoid.adapters.base import (
@@ -132,7 +133,7 @@ def _read_run(evidence: Evidence) -> _Run:
 
 def _events(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     with suppress(OSError):
-        for line in path.read_bytes().splitlines():
+        for line in regular.read(path).splitlines():
             with suppress(ValueError, RecursionError, AttributeError, TypeError):
                 event = json.loads(line)
                 yield str(event.get("event")), dict(event.get("properties") or {})
@@ -197,7 +198,7 @@ def _answered(evidence: Evidence) -> Reading:
 def _answer(path: Path) -> str:
     """The last answer in the record of its conversation, each line of which says whose it is."""
     try:
-        with path.open("rb") as file:
+        with regular.opened(path) as file:
             file.seek(max(0, path.stat().st_size - _WINDOW))
             lines = file.read().decode("utf-8", "replace").split("\n")
     except OSError:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
+from octopoid import regular
 from octopoid.adapters.events import Event, Hear
 from octopoid.model import Result, Usage
 from octopoid.prices import Price
@@ -33,7 +34,9 @@ class Facts(NamedTuple):
     that installs it. `needs`: the key of agents.yaml that it cannot do without, `ignores`: those that would mean
     nothing to it. `keys`: the variables that a credential may be in, the one that counts first. `login`: how a person
     logs in without one, `logins`: the files below HOME that this writes. `billed`: its model costs money, so that an
-    unknown cost is not none. `hears`: `octopoid say` reaches it while it works.
+    unknown cost is not none. `hears`: `octopoid say` reaches it while it works. `state`: below HOME, what it must be
+    able to write also where it is shut in, because the next attempt wants it; a folder ends with a slash. `scratch`:
+    folders below HOME into which it writes and whose files it may have anew each time; that vanishes with it.
     """
 
     name: str
@@ -47,6 +50,8 @@ class Facts(NamedTuple):
     logins: tuple[str, ...] = ()
     billed: bool = False
     hears: bool = False
+    state: tuple[str, ...] = ()
+    scratch: tuple[str, ...] = ()
 
 
 class Request(NamedTuple):
@@ -208,10 +213,10 @@ def output(evidence: Evidence, limit: int) -> bytes:
     """The last `limit` bytes that the step wrote; nothing where the log is gone."""
     start = max(evidence.log_start, evidence.log_end - limit)
     try:
-        with evidence.log.open("rb") as log:
+        with regular.opened(evidence.log) as log:
             log.seek(start)
             return log.read(max(0, evidence.log_end - start))
-    except FileNotFoundError:
+    except OSError:
         return b""
 
 

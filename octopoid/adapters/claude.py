@@ -103,6 +103,7 @@ class Claude:
         logins=(".claude/.credentials.json", ".claude.json"),
         billed=True,
         hears=True,
+        state=(".claude/projects/", ".claude/.credentials.json"),
     )
 
     def program(self, agent: Agent) -> str:

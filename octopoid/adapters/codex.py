@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from octopoid import jsontext
+from octopoid import jsontext, regular
 from octopoid.adapters import codexflags, codexlog
 from octopoid.adapters.base import (
     CONFIGURATION,
@@ -109,6 +109,7 @@ class Codex:
         login="run `codex login`",
         logins=(".codex/auth.json",),
         billed=True,
+        state=(".codex/sessions/", ".codex/auth.json"),
     )
 
     def program(self, agent: Agent) -> str:
@@ -332,7 +333,7 @@ def _reported(evidence: Evidence, session: str) -> Iterator[Usage]:
     for path in sorted(here.parent.glob("[0-9]*/outcome.json")) if session else ():
         if path.parent != here:
             with suppress(ValueError, OSError):
-                outcome = jsontext.load_outcome(path.read_bytes())
+                outcome = jsontext.load_outcome(regular.read(path))
                 if outcome.session == session:
                     yield outcome.usage
 

@@ -40,6 +40,14 @@ def _open(*folders: str) -> tuple[tuple[str, str], ...]:
     return tuple((f"{folder}{name}", "write") for folder in folders for name in inside)
 
 
+# It cannot make its own sandbox inside of octopoid's ("Failed to write file"), and says itself that this is for there.
+_INSIDE = """\
+if [ -n "${{OCTOPOID_SANDBOX:-}}" ]; then
+  {start}
+  exit
+fi
+"""
+
 # The user's branches, hooks and configuration stay out of reach; `.git` itself does not, for rebase and cherry-pick
 # lock `packed-refs` there.
 _COMMITTING = (
@@ -61,12 +69,14 @@ def script(agent: Agent, role: Role, bypass: bool) -> str:
     if role.writes and bypass:
         return f'{program} exec --json "$@"'
     if role.writes:
-        return _TEMPORARY + _WRITING.format(program=program, sandbox=_profile(_COMMITTING))
+        inside = _INSIDE.format(start=f'{program} exec --json {BYPASS[0]} "$@"')
+        return inside + _TEMPORARY + _WRITING.format(program=program, sandbox=_profile(_COMMITTING))
+    inside = _INSIDE.format(start=_LOOKING.format(program=program, sandbox=BYPASS[0]).rstrip())
     if role.produces == "document":
-        return _LOOKING.format(program=program, sandbox=_profile(_DOCUMENT))
+        return inside + _LOOKING.format(program=program, sandbox=_profile(_DOCUMENT))
     if role.produces == "verdict" and "Bash" in role.tools:  # a tester builds and tries out; all of it is thrown away
-        return _TEMPORARY + _LOOKING.format(program=program, sandbox=_profile(_TRYING))
-    return _LOOKING.format(program=program, sandbox=_READ_ONLY)
+        return inside + _TEMPORARY + _LOOKING.format(program=program, sandbox=_profile(_TRYING))
+    return inside + _LOOKING.format(program=program, sandbox=_READ_ONLY)
 
 
 def _profile(rules: Iterable[tuple[str, str]]) -> str:

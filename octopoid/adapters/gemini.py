@@ -88,6 +88,7 @@ class Gemini:
         login="run `gemini` and log in",
         logins=(".gemini/oauth_creds.json", ".gemini/.env", ".env"),
         billed=True,
+        state=(".gemini/tmp/", ".gemini/oauth_creds.json"),
     )
 
     def program(self, agent: Agent) -> str:

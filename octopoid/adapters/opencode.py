@@ -90,6 +90,8 @@ class OpenCode:
         login="run `opencode auth login`",
         logins=(".local/share/opencode/auth.json",),
         billed=True,
+        state=(".local/share/opencode/",),
+        scratch=(".config/opencode", ".cache/opencode", ".local/state/opencode"),
     )
 
     def program(self, agent: Agent) -> str:
