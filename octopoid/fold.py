@@ -23,10 +23,13 @@ _SUCCESS_VERBS = frozenset({"submit", "advance"})
 
 def fold(entries: Iterable[Entry]) -> Ledger:
     """What `entries` (in the order of their numbers) say. Never raises; empty entries give an empty Ledger."""
+    entries = tuple(entries)
+    undone = {entry.opening.undoes for entry in entries if entry.opening.undoes}
     ledger = Ledger()
     for entry in entries:
-        ledger = _STEPS.get(entry.opening.kind, _note)(ledger, entry)
-        ledger = _moves(ledger._replace(last=entry, next_number=entry.number + 1), entry)
+        if entry.number not in undone:
+            ledger = _moves(_STEPS.get(entry.opening.kind, _note)(ledger, entry), entry)
+        ledger = ledger._replace(last=entry, next_number=entry.number + 1)
     return ledger
 
 
@@ -144,6 +147,7 @@ def _success(ledger: Ledger, entry: Entry, outcome: Outcome) -> Ledger:
         children=tuple(dict.fromkeys((*ledger.children, *outcome.children))),
         candidate=outcome.candidate or ledger.candidate,
         base=(opening.base or ledger.base) if outcome.candidate else ledger.base,
+        bases=tuple(dict.fromkeys((*ledger.bases, opening.base_sha))) if opening.base_sha else ledger.bases,
         bare=outcome.bare or (ledger.bare and not outcome.candidate),
         stage=outcome.next_stage,
         role=outcome.next_role,

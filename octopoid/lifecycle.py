@@ -11,8 +11,8 @@ import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from octopoid import attempts, documents, journal, locks, sections, steer, store
-from octopoid.errors import Conflict, NotFound, UsageError
+from octopoid import attempts, bookkeeping, documents, journal, locks, sections, steer, store
+from octopoid.errors import Conflict, LostRace, NotFound, UsageError
 from octopoid.fold import fold
 from octopoid.layout import Layout
 from octopoid.model import Entry, Ledger, Opening, Outcome
@@ -46,8 +46,9 @@ def _no_check() -> None:
 
 def enqueue(layout: Layout, task: str, data: bytes, now: float, by: str = "person") -> Path:
     """Put a new task into `incoming`; durable when this returns. Raises Conflict when the id is taken."""
-    path = store.add(layout, task, data, mtime=now - SETTLE)
-    journal.append(layout, journal.Event(now, "enqueue", task, "", State.INCOMING.value, by))
+    with store.one_at_a_time(layout):
+        path = store.add(layout, task, data, mtime=now - SETTLE)
+        bookkeeping.write(layout, journal.Event(now, "enqueue", task, "", State.INCOMING.value, by))
     steer.wake(layout)
     return path
 
@@ -62,6 +63,12 @@ def settle(layout: Layout, task: str, number: int, outcome: Outcome, now: float)
 
 def carry(layout: Layout, task: str, number: int, outcome: Outcome, now: float, by: str = "scheduler") -> State:
     """Make the move that a closed entry carries: section, rename, marker, journal. Also what healing repeats."""
+    with store.one_at_a_time(layout):
+        return carry_now(layout, task, number, outcome, now, by)
+
+
+def carry_now(layout: Layout, task: str, number: int, outcome: Outcome, now: float, by: str) -> State:
+    """As `carry`, for whom holds `store.one_at_a_time`."""
     leaves = State(outcome.leaves)
     entered = store.move(layout, task, outcome.verb, leaves, _section(task, outcome))
     attempts.mark_moved(layout, task, number, entered.value)
@@ -96,16 +103,22 @@ def give_back(layout: Layout, task: str, leaves: State, detail: str, now: float)
 
 def note_move(layout: Layout, task: str, leaves: str, enters: State, now: float) -> None:
     """Record a person's `mv`, which was made already. Budgets start anew."""
-    detail = f"moved by hand from {leaves} to {enters.value}"
-    begun = attempts.begin(layout, task, Opening("move", now, by="person", to=enters.value))
-    _log_plain(layout, now, "move", task, leaves, enters.value, "person", begun.number, detail)
+    with store.one_at_a_time(layout):
+        if _where(layout, task)[0] is not enters:
+            raise LostRace(f"{task} is not in {enters.value} any more")
+        # Where a cancelled task came back, its entries do not say that it was cancelled; the journal does.
+        leaves = bookkeeping.caught_up(layout, task, now) or leaves
+        detail = f"moved by hand from {leaves} to {enters.value}"
+        begun = attempts.begin(layout, task, Opening("move", now, by="person", to=enters.value))
+        _log_plain(layout, now, "move", task, leaves, enters.value, "person", begun.number, detail)
 
 
 def claim(layout: Layout, task: str, number: int, agent: str, now: float) -> None:
     """The one rename that makes a task ours. Raises LostRace when it is not in `incoming` any more."""
-    entered = store.move(layout, task, "claim", State.INCOMING)
-    attempts.mark_moved(layout, task, number, entered.value)
-    _log(layout, now, "claim", task, State.INCOMING, entered, "scheduler", number, agent)
+    with store.one_at_a_time(layout):
+        entered = store.move(layout, task, "claim", State.INCOMING)
+        attempts.mark_moved(layout, task, number, entered.value)
+        _log(layout, now, "claim", task, State.INCOMING, entered, "scheduler", number, agent)
 
 
 def approve(layout: Layout, task: str, ledger: Ledger, text: str, now: float) -> tuple[str, ...]:
@@ -119,16 +132,13 @@ def approve(layout: Layout, task: str, ledger: Ledger, text: str, now: float) ->
         edited = documents.edited(layout, task, ledger.artifacts)
         opening = Opening("approve", now, by="person", stage=ledger.awaiting, text=text, artifacts=tuple(edited))
         files = {f"artifacts/{name}": data for name, data in edited.items()}
-        begun = attempts.begin(layout, task, opening, files)
-        detail = f"{ledger.awaiting}: {text}" if text else ledger.awaiting
-        _log_plain(layout, now, "approve", task, "", "", "person", begun.number, detail)
+        _note(layout, task, opening, f"{ledger.awaiting}: {text}" if text else ledger.awaiting, now, files)
         steer.wake(layout)
         return tuple(edited)
     if state is not State.PROVISIONAL or not ledger.candidate:
         raise Conflict(f"{task} is in {state.value}: there is no candidate to approve", f"octopoid why {task}")
     opening = Opening("approve", now, by="person", gate="human", candidate=ledger.candidate, text=text)
-    begun = attempts.begin(layout, task, opening)
-    _log_plain(layout, now, "approve", task, "", "", "person", begun.number, text)
+    _note(layout, task, opening, text, now)
     steer.wake(layout)
     return ()
 
@@ -155,8 +165,7 @@ def _reject_stage(layout: Layout, task: str, stage: str, state: State, text: str
     if state is State.PROVISIONAL:
         _person_move(layout, task, opening, "reject", state, text, now, feedback=text)
         return
-    begun = attempts.begin(layout, task, opening)
-    _log_plain(layout, now, "reject", task, "", "", "person", begun.number, f"{stage}: {text}")
+    _note(layout, task, opening, f"{stage}: {text}", now)
     steer.wake(layout)
 
 
@@ -171,8 +180,7 @@ def release(layout: Layout, task: str, base: str, text: str, now: float, check: 
         state = _where(layout, task)[0]
         opening = Opening("release", now, by="person", text=text, to="incoming")
         if state is State.INCOMING:
-            begun = attempts.begin(layout, task, opening)
-            _log_plain(layout, now, "release", task, state.value, state.value, "person", begun.number, text)
+            _note(layout, task, opening, text, now)
         elif state in TRANSITIONS["release"].leaves:
             _person_move(layout, task, opening, "release", state, text, now)
         else:
@@ -207,16 +215,18 @@ def cancel(layout: Layout, task: str, base: str, now: float, check: Check = _no_
         state, _ = _where(layout, task)
         if state not in TRANSITIONS["cancel"].leaves:
             raise Conflict(f"{task} is in {state.value}", _way_back(layout, task, state))
-        store.move(layout, task, "cancel", state)
-        _log(layout, now, "cancel", task, state, State.CANCELLED, "person", 0, "")
+        with store.one_at_a_time(layout):
+            store.move(layout, task, "cancel", state)
+            _log(layout, now, "cancel", task, state, State.CANCELLED, "person", 0, "")
     steer.wake(layout)
     return state
 
 
 def archive(layout: Layout, task: str, now: float) -> None:
     """Done and out of sight; still satisfies dependents."""
-    store.move(layout, task, "archive", State.DONE)
-    _log(layout, now, "archive", task, State.DONE, State.ARCHIVED, "person", 0, "")
+    with store.one_at_a_time(layout):
+        store.move(layout, task, "archive", State.DONE)
+        _log(layout, now, "archive", task, State.DONE, State.ARCHIVED, "person", 0, "")
 
 
 def heal(layout: Layout, task: str, state: State, entry: Entry, now: float) -> bool:
@@ -225,8 +235,9 @@ def heal(layout: Layout, task: str, state: State, entry: Entry, now: float) -> b
     if outcome is None or not outcome.verb:
         return False
     if state is State(outcome.enters):
-        attempts.mark_moved(layout, task, entry.number, outcome.enters)
-        _log(layout, now, outcome.verb, task, State(outcome.leaves), state, "healing", entry.number, outcome.detail)
+        with store.one_at_a_time(layout):
+            attempts.mark_moved(layout, task, entry.number, outcome.enters)
+            bookkeeping.catch_up(layout, task, now)
         return True
     landed = outcome.verb == "land" and state in TRANSITIONS["land"].leaves  # the base decides, not a hand `mv`
     if landed or state is State(outcome.leaves):
@@ -239,7 +250,7 @@ def heal(layout: Layout, task: str, state: State, entry: Entry, now: float) -> b
 
 def landing_lock(layout: Layout, base: str) -> locks.Waiting:
     """Held while a base branch is about to move, and by a person's verbs that would take the work away."""
-    layout.landing_locks.mkdir(parents=True, exist_ok=True)
+    layout.landing_locks.mkdir(mode=0o700, parents=True, exist_ok=True)
     return locks.waiting(layout.landing_lock(base), LANDING_WAIT)
 
 
@@ -250,7 +261,7 @@ def ledger_of(layout: Layout, task: str) -> Ledger:
 
 def resolve(layout: Layout, word: str) -> str:
     """The one id that `word` names: exactly, or as a unique prefix. Raises NotFound, UsageError."""
-    if store.find(layout, word) is not None:
+    if "/" not in word and store.find(layout, word) is not None:  # a path is no id, wherever it leads
         return word
     ids = store.every_id(layout)
     matches = sorted(one for one in ids if one.startswith(word)) if word else []
@@ -308,6 +319,20 @@ def _blocked(data: bytes, task: str, outcome: Outcome) -> bytes:
     return sections.put(data, "blocked", f"**{outcome.reason}**: {outcome.detail}\n\nNext: {advice}")
 
 
+def _blocked_again(data: bytes, task: str, outcome: Outcome) -> bytes:
+    """`undo` of an answer or a retry; where there is no reason nothing was taken out of the file."""
+    if not outcome.reason:
+        return data
+    return _blocked(data, task, outcome._replace(detail=outcome.feedback, feedback=""))
+
+
+def _untold(data: bytes, _task: str, outcome: Outcome) -> bytes:
+    """`undo` of a person's no: the feedback is what it was before."""
+    if outcome.reason != "reject":
+        return data
+    return sections.put(data, "feedback", outcome.feedback) if outcome.feedback else sections.drop(data, "feedback")
+
+
 def _freed(data: bytes, _task: str, _outcome: Outcome) -> bytes:
     return sections.drop(sections.drop(data, "blocked"), "questions")
 
@@ -324,7 +349,18 @@ _SECTIONS: Mapping[str, Callable[[bytes, str, Outcome], bytes]] = {
     "release": _freed,
     "land": _finished,
     "finish": _finished,
+    "undo-blocked": _blocked_again,
+    "undo-provisional": _untold,
 }
+
+
+def _note(
+    layout: Layout, task: str, opening: Opening, detail: str, now: float, files: Mapping[str, bytes] | None = None
+) -> None:
+    """A person's word that moves nothing."""
+    with store.one_at_a_time(layout):
+        begun = attempts.begin(layout, task, opening, files)
+        _log_plain(layout, now, opening.kind, task, "", "", "person", begun.number, detail)
 
 
 def _log(
@@ -336,5 +372,5 @@ def _log(
 def _log_plain(
     layout: Layout, now: float, verb: str, task: str, leaves: str, enters: str, by: str, number: int, detail: str
 ) -> None:
-    first = detail.strip().splitlines()[0][:200] if detail.strip() else ""
-    journal.append(layout, journal.Event(now, verb, task, leaves, enters, by, number, first))
+    first = bookkeeping.first_line(detail)
+    bookkeeping.write(layout, journal.Event(now, bookkeeping.word(verb), task, leaves, enters, by, number, first))

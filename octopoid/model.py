@@ -123,6 +123,7 @@ class Opening(NamedTuple):
 
     `produces`: what the role is to leave. `artifact`: the document it is to write. `session`: the one it goes on with.
     `artifacts`: documents that a person changed and that this entry holds. `model`: the one that was asked for.
+    `undoes`: the entry that counts no longer (`undo`); without one `key` is the time of the move that was taken back.
     """
 
     kind: str
@@ -150,6 +151,7 @@ class Opening(NamedTuple):
     session: str = ""
     artifacts: tuple[str, ...] = ()
     model: str = ""
+    undoes: int = 0
 
 
 class Outcome(NamedTuple):
@@ -161,6 +163,7 @@ class Outcome(NamedTuple):
     `next_stage`, `next_role`: where the task stands after this. `session`: what its agent can be resumed with. `bare`:
     the candidate brings no work of its own, it only says where documents, a verdict or tasks come from. `model`,
     `turns`: what the program said that it used. `began`: its agent was started, so its work is in the worktree.
+    `seized`: the commit that it moved the base to, which nobody has judged.
     """
 
     kind: str
@@ -193,6 +196,7 @@ class Outcome(NamedTuple):
     model: str = ""
     turns: int | None = None
     began: bool = False
+    seized: str = ""
 
 
 class Entry(NamedTuple):
@@ -246,7 +250,8 @@ class Ledger(NamedTuple):
     subtasks. `spawn`: numbers of the entries whose tasks are not all made yet. `sessions`: agent and role → what it can
     be resumed with, after a question or after it was cut off; `cuts`: how that was, and how often in a row it was in
     that session before. `bare`: there is nothing to land, so no gate is asked about it. `usd_before`: what of `usd` was
-    spent before the last reset; `unpriced`: adapter → attempts since then whose cost is not known.
+    spent before the last reset; `unpriced`: adapter → attempts since then whose cost is not known. `bases`: the commits
+    of the base that its work was begun on.
     """
 
     expected: str = ""
@@ -295,6 +300,7 @@ class Ledger(NamedTuple):
     cuts: Mapping[str, tuple[str, int]] = {}
     died: Mapping[str, int] = {}
     bare: bool = False
+    bases: tuple[str, ...] = ()
 
 
 class Item(NamedTuple):

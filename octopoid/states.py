@@ -71,6 +71,12 @@ TRANSITIONS: dict[str, Move] = dict(
         _row("reopen", (State.DONE,), State.INCOMING),
         _row("cancel", (*_QUEUED, State.BLOCKED), State.CANCELLED),
         _row("archive", (State.DONE,), State.ARCHIVED),
+        # `octopoid undo`: back to where a person's move took it from; a task that was only just written is cancelled.
+        _row("undo-cancelled", (State.INCOMING,), State.CANCELLED),
+        _row("undo-incoming", (State.CANCELLED,), State.INCOMING),
+        _row("undo-blocked", (State.CANCELLED, State.INCOMING), State.BLOCKED),
+        _row("undo-provisional", (State.CANCELLED, State.INCOMING), State.PROVISIONAL),
+        _row("undo-done", (State.ARCHIVED, State.INCOMING), State.DONE),
         # Putting back what a person's `mv` left where it cannot be: into `claimed`, or into `provisional` without a
         # candidate (DESIGN §3).
         _row("return", (State.CLAIMED, State.PROVISIONAL), State.INCOMING),

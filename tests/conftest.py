@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import pwd
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from books import settled
 from harness import MARKS, OCTOPOID, PROJECT, Repo, end_marked, eventually, make_repo, marked
 
 _HOMES = {Path(pwd.getpwuid(os.getuid()).pw_dir), Path.home()}
@@ -32,9 +33,26 @@ def pytest_sessionstart() -> None:
 
 
 @pytest.fixture
-def repo(tmp_path: Path) -> Repo:
-    """A real git repository with one commit on `main`, and a user with an empty home. See `harness`."""
-    return make_repo(tmp_path)
+def repo(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Repo]:
+    """A real git repository with one commit on `main`, and a user with an empty home. See `harness`.
+
+    At the end journal, entries, folders and git agree (`books`), unless the test is marked `messy_books(reason)`.
+    """
+    made = make_repo(tmp_path)
+    yield made
+    failed = getattr(request.node, "failed", False)
+    if not failed and request.node.get_closest_marker("messy_books") is None:
+        wrong = settled(made)
+        assert not wrong, "the books do not balance:\n" + "\n".join(wrong)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that failed says enough: its books are not looked at."""
+    report = yield
+    if report.when == "call":
+        item.failed = report.failed  # type: ignore[attr-defined]  # for the fixture
+    return report
 
 
 @pytest.fixture(autouse=True)

@@ -365,6 +365,7 @@ def test_unreadable_breakers_stop_instead_of_passing(repo: Repo) -> None:
     assert "breakers.json" in repo.octopoid("why", "one").out
 
 
+@pytest.mark.messy_books("the test sets an entry aside, as `doctor` says; the journal goes on telling of it")
 def test_unreadable_evidence_stops_its_task_alone(repo: Repo) -> None:
     script(repo, every([{"fail": "no"}]), limits={"attempts": 1})
     drop(repo, "bad", "# Bad\n")

@@ -471,7 +471,7 @@ def test_the_journal_tells_the_whole_story(repo: Repo) -> None:
     drop(repo, "story", "# Story\n")
     run(repo)
     events = repo.octopoid("events", "--json").json()["events"]
-    assert [one["event"] for one in events if one["task"] == "story"] == ["claim", "submit", "land"]
+    assert [one["event"] for one in events if one["task"] == "story"] == ["enqueue", "claim", "submit", "land"]
 
 
 def test_a_slow_hook_in_the_users_checkout_holds_nobody_up(repo: Repo) -> None:
