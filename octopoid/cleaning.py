@@ -79,7 +79,7 @@ def remove(layout: Layout, one: Worktree, forced: bool) -> bool:
     found = store.find(layout, one.task)
     if found is not None and found[0] not in FINISHED:
         return False
-    if not forced and (one.task.startswith(ASIDE) or _keeps(layout, one.task, one.path)):
+    if not forced and (one.task.startswith(ASIDE) or keeps(layout, one.task, one.path)):
         return False
     worktrees.remove(layout.root, one.path)
     return True
@@ -99,10 +99,10 @@ def _worktrees(layout: Layout, folder: Path, ids: Mapping[str, State], forced: f
             continue
         state = ids.get(worktrees.owner(top.name))
         if state is None or state in FINISHED:
-            keeps = _alive(layout, worktrees.owner(top.name)) or (
-                "" if top.name in forced else _keeps(layout, top.name, top)
+            why = _alive(layout, worktrees.owner(top.name)) or (
+                "" if top.name in forced else keeps(layout, top.name, top)
             )
-            yield Worktree(top.name, top, worktrees.idle_size(top), keeps)
+            yield Worktree(top.name, top, worktrees.idle_size(top), why)
 
 
 def _aside(folder: Path, forced: frozenset[str]) -> Iterable[Worktree]:
@@ -126,18 +126,23 @@ def _alive(layout: Layout, task: str) -> str:
     return "a person is in it (octopoid attach)" if locks.is_held(layout.attach_lock(task)) else ""
 
 
-def _keeps(layout: Layout, task: str, place: Path) -> str:
+def keeps(layout: Layout, task: str, place: Path) -> str:
     """Why this worktree holds something that is nowhere else; "" when all of it is safe. Doubt is a reason."""
     try:
         gitdir = worktrees.site(layout.root, place)
         going_on = gitfiles.going_on(gitdir)
         if going_on:
             return f"a {going_on} is in progress there"
-        changed = worktrees.uncommitted(place)
+        changed = worktrees.uncommitted(layout.root, place)
         if changed:
             more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
             return f"uncommitted work: {changed[0]}{more}"
-        return _unlanded(layout, task, git.run(place, "rev-parse", "HEAD").out.strip())
+        submodules = worktrees.inside(layout.root, place)
+        if submodules or (gitdir / "modules").exists():  # `git worktree remove` refuses here, too
+            return (
+                f"{', '.join(submodules[:3]) or 'submodules'}: what is in a repository inside cannot be told from here"
+            )
+        return _unlanded(layout, task, worktrees.head(layout.root, place))
     except (GitError, Contained, OSError) as error:
         return f"what is in it cannot be told: {error}"
 

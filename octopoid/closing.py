@@ -18,6 +18,7 @@ from octopoid import (
     evidence,
     framing,
     gates,
+    intrusions,
     judging,
     lifecycle,
     metering,
@@ -26,6 +27,7 @@ from octopoid import (
     resuming,
     spawning,
     steer,
+    store,
 )
 from octopoid.adapters import ADAPTERS, Evidence, Reading
 from octopoid.adapters.base import NONSENSE, PASSING, by_status, cut_short, for_want_of_room, hear, output
@@ -38,6 +40,7 @@ from octopoid.model import Breaker, Entry, Item, Opening, Outcome, Result
 from octopoid.plans import Live, Refuse
 from octopoid.settings import Agent, Config
 from octopoid.states import State
+from octopoid.steps import worktrees_folder
 
 END_GRACE = 2.0
 """Seconds that what is left of a dead supervisor's attempt gets between SIGTERM and SIGKILL."""
@@ -70,7 +73,8 @@ def close(
     config, folder = premises.config, layout.entry(item.id, entry.number)
     if not process.end_marked(str(folder), END_GRACE):
         return None
-    remains = _remains(layout, item, entry, config)
+    known = _secrets(premises)
+    remains = _said_without(_remains(layout, item, entry, config), known)
     above = _ancestors(layout, item)
     waited_for = frozenset(ids) - {item.id, *above}  # they wait for their subtasks: none of these can wait for them
     frame = framing.frame(item, entry.opening, config, framing.Family(waited_for, len(above)))
@@ -79,7 +83,7 @@ def close(
         outcome = _elsewhere(outcome, item.state.value)
     used = metering.used(folder, entry.opening, remains.exit, remains.reading, remains.word, config)
     outcome = outcome._replace(**used._asdict(), began=evidence.began(folder, remains.exit))
-    outcome = _without_secrets(outcome, entry.opening, premises)
+    outcome = _without_secrets(outcome, known)
     made = framing.tasks(item, entry, remains.word, outcome, config, ids)
     outcome = _keep(layout, item, entry, remains, outcome, made)
     lifecycle.settle(layout, item.id, entry.number, outcome, now)
@@ -87,13 +91,24 @@ def close(
     return outcome
 
 
-def _without_secrets(outcome: Outcome, opening: Opening, premises: Premises) -> Outcome:
-    agent = premises.config.agents.get(opening.agent)
-    if agent is None:
-        return outcome
+def _secrets(premises: Premises) -> tuple[credentials.Secret, ...]:
+    """Of every agent: what one was given, the next one's checks may print."""
+    agents = premises.config.agents.values()
+    return credentials.secrets(premises.env, {name for agent in agents for name in agent.env})
 
+
+def _said_without(remains: Remains, known: tuple[credentials.Secret, ...]) -> Remains:
+    """Before anything is made of it: subtasks, documents and prompts are made of what an agent said."""
+    word = remains.word
+    if word != Result():
+        with contextlib.suppress(Invalid):
+            word = results.load(credentials.hidden(results.dump(word).decode(), known).encode())
+    return remains._replace(word=word, tail=credentials.hidden(remains.tail, known))
+
+
+def _without_secrets(outcome: Outcome, known: tuple[credentials.Secret, ...]) -> Outcome:
     def told(text: str) -> str:
-        return credentials.hidden(text, agent, premises.env)
+        return credentials.hidden(text, known)
 
     return outcome._replace(
         detail=told(outcome.detail),
@@ -160,13 +175,27 @@ def close_stray(layout: Layout, task: str, entry: Entry, where: str, config: Con
     return True
 
 
+def end_forgotten(layout: Layout, task: str) -> bool:
+    """Nothing is open about a claimed task: end whoever works on it all the same. False: somebody could not be ended.
+
+    Then its entry says what is not so (an agent can write there), and is set aside: nobody is to believe it.
+    """
+    folder = layout.entries(task)
+    for entry in [folder / name for name in store.durable_names(folder) if name.isdecimal()]:
+        if process.marked(str(entry)):
+            if not process.end_marked(str(entry), END_GRACE):
+                return False
+            entry.rename(folder / f".foreign-{entry.name}")
+    return True
+
+
 def end(layout: Layout, task: str, entry: Entry, why: str, gently: bool) -> None:
     """Ask the supervisor of an open entry to end its run, or end everything of it where there is no supervisor."""
     folder = layout.entry(task, entry.number)
     if gently:
         stop = folder / "stop"
         if not stop.exists():
-            stop.write_text(why, encoding="utf-8")
+            durable.write(stop, why.encode(), sync=False)  # not through a link that an agent put there
         process.signal_runner(str(folder))
     else:
         process.end_marked(str(folder), END_GRACE)
@@ -220,6 +249,7 @@ def _remains(layout: Layout, item: Item, entry: Entry, config: Config) -> Remain
         facts = facts._replace(start_sha=start)
     except Invalid as error:
         garbled = error.message
+    facts = facts._replace(seized=_seized(layout, item, entry.opening, config))
     reading = _reading(folder, entry, exit_, config)
     try:
         word = _word(folder, reading)
@@ -249,6 +279,14 @@ def _remains(layout: Layout, item: Item, entry: Entry, config: Config) -> Remain
         documents=written,
         session=resuming.session(folder, entry.opening, reading) if exit_ is None or failed or exit_.stopped else "",
     )
+
+
+def _seized(layout: Layout, item: Item, opening: Opening, config: Config) -> str:
+    """The commit that the attempt moved its base to by itself. Asked here, because it may have ended in any way."""
+    if opening.kind != "attempt" or not opening.base or not opening.base_sha:
+        return ""
+    place = worktrees_folder(layout, config) / item.id
+    return intrusions.took_the_base(layout.root, place, opening.base, opening.base_sha)
 
 
 def _approved(item: Item, entry: Entry, config: Config) -> frozenset[str]:

@@ -75,6 +75,23 @@ def lack(opening: Opening, remains: Remains, ledger: Ledger, frame: Frame) -> La
     return _LACKS[opening.produces or "commits"](opening, remains, ledger, frame)
 
 
+def unfit(facts: Facts) -> Lack | None:
+    """What must not go on to anybody, whatever its agent says of it."""
+    if facts.leaks:
+        places = ", ".join(facts.leaks[:5])
+        told = (
+            f"Your commits contain the value of a secret that you were given: {places}. Take it out of every commit"
+            " since the base, not only of the last one (amend, or `git rebase` and edit), and read it from the"
+            " environment where it is needed."
+        )
+        return Lack(f"it commits a secret: {places}", told)
+    if facts.unlandable:
+        places = ", ".join(facts.unlandable[:5])
+        told = f"These paths cannot be checked out (named like git's own, or like another file but for case): {places}."
+        return Lack(f"it has files that cannot be checked out: {places}", told)
+    return None
+
+
 def _commits(_opening: Opening, remains: Remains, ledger: Ledger, _frame: Frame) -> Lack | None:
     facts, word = remains.facts, remains.word
     if word.outcome in ("accept", "reject"):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import stat
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from octopoid import regular
 from octopoid.errors import Invalid
 from octopoid.model import Problem
+
+_ESCAPES = r"\x1b(?:\[[^@-~]*[@-~]?)?"
 
 
 class StepExit(NamedTuple):
@@ -47,7 +49,11 @@ class Exit(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What git says about an attempt's worktree after it (workspace.collect)."""
+    """What git says about an attempt's worktree after it (workspace.collect).
+
+    `leaks`: where secrets of ours are in its commits. `unlandable`: files that no checkout can hold. `seized`: the
+    commit that it moved the base to by itself.
+    """
 
     head: str = ""
     tree: str = ""
@@ -63,6 +69,9 @@ class Facts(NamedTuple):
     orphan: bool = False
     notes: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
+    leaks: tuple[str, ...] = ()
+    unlandable: tuple[str, ...] = ()
+    seized: str = ""
 
 
 def began(folder: Path, exit_: Exit | None) -> bool:
@@ -71,7 +80,7 @@ def began(folder: Path, exit_: Exit | None) -> bool:
         step = exit_.step("agent")
         return step is not None and step.ended_by != "missing"
     try:
-        record = json.loads((folder / "pid").read_bytes())
+        record = json.loads(regular.read(folder / "pid"))
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(record, dict) and isinstance(record.get("agent_pid"), int)
@@ -111,6 +120,9 @@ def read_facts(entry: Path) -> Facts:
         for key, value in record.items()
         if key in Facts._fields and value is not None
     }
+    wrong = next((key for key, value in known.items() if type(value) is not type(getattr(Facts(), key))), "")
+    if wrong:
+        raise _invalid(path, f"{wrong}: {known[wrong]!r}")
     return Facts(**known)
 
 
@@ -125,7 +137,7 @@ def read_start(entry: Path) -> str:
 def tail(entry: Path, step: StepExit, limit: int = 4096) -> str:
     """The end of what a step printed, at most `limit` bytes, from a whole line on."""
     try:
-        with (entry / "output.log").open("rb") as file:
+        with regular.opened(entry / "output.log") as file:
             start = max(step.log_start, step.log_end - limit)
             file.seek(start)
             data = file.read(step.log_end - start)
@@ -138,26 +150,18 @@ def tail(entry: Path, step: StepExit, limit: int = 4096) -> str:
 
 def _printable(text: str) -> str:
     """Without terminal escapes and control characters: agents print colours, and prompts and files should not."""
-    kept = []
-    rest = text.replace("\r\n", "\n")
-    while rest:
-        before, escape, rest = rest.partition("\x1b")
-        kept.append(before)
-        if escape and rest.startswith("["):
-            end = next((i for i, char in enumerate(rest[1:], start=1) if "@" <= char <= "~"), len(rest))
-            rest = rest[end + 1 :]
-    return "".join(char for char in "".join(kept) if char in "\n\t" or char.isprintable())
+    plain = re.sub(_ESCAPES, "", text.replace("\r\n", "\n"))  # by hand it took 5 s for 256 KB of `ESC [`
+    return "".join(char for char in plain if char in "\n\t" or char.isprintable())
 
 
 def _record(path: Path) -> dict[str, Any]:
     try:
-        # An agent can reach this folder, too: to open a pipe would be to wait for ever.
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            record = json.loads(file.read() if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else b"")
+        record = json.loads(regular.read(path))
     except FileNotFoundError:
         raise
     except (OSError, ValueError, RecursionError) as error:
-        raise _invalid(path, str(error)) from None
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise _invalid(path, reason or str(error)) from None
     if not isinstance(record, dict):
         raise _invalid(path, "not a JSON object")
     return record

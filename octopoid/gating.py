@@ -24,6 +24,7 @@ from octopoid.plans import (
     GiveBack,
     Guard,
     Land,
+    Projection,
     Refuse,
     StartChecks,
     StartReview,
@@ -263,6 +264,8 @@ def _unprojected(item: Item, scene: Scene) -> Decision:
 
 def _conflict(item: Item, scene: Scene) -> Decision:
     projection = scene.snapshot.projections[item.id]
+    if projection.lost:
+        return _rewritten(item, scene, projection)
     files = clean(", ".join(projection.conflicts[:5])) + (" …" if len(projection.conflicts) > 5 else "")
     feedback = (
         f"Your work conflicts with what landed on the base branch meanwhile, in: {files}. Your commits are kept.\n"
@@ -272,6 +275,18 @@ def _conflict(item: Item, scene: Scene) -> Decision:
     return Decision(Refuse(item.id, "merge", f"conflicts with the base branch in {files}", feedback))
 
 
+def _rewritten(item: Item, scene: Scene, projection: Projection) -> Decision:
+    """The base was set back or written anew: to land the work would bring back what somebody took off it."""
+    base = base_now(item, scene).name
+    feedback = (
+        f"The branch {base} was rewritten: it does not contain commit {projection.lost} any more, on which your work"
+        f" was begun, and your work would bring back what was taken off it. Your commits are kept.\n"
+        f"Move your own commits over, and only these: git rebase --onto {projection.onto} {projection.lost}"
+    )
+    detail = f"{base} was rewritten: it has lost {projection.lost[:12]}, on which this work was begun"
+    return Decision(Refuse(item.id, "merge", detail, feedback))
+
+
 # --- landing ---
 
 
@@ -279,7 +294,9 @@ def _land(item: Item, flow: Flow, scene: Scene) -> Decision:
     """Every gate but the checks on the exact tree said yes."""
     if item.ledger.open is not None:
         return _running(item, item.ledger.open.opening.gate)
-    projection = scene.snapshot.projections.get(item.id)
+    projection, base = scene.snapshot.projections.get(item.id), base_now(item, scene)
+    if projection is None and base.waits and flow.land != "none":  # what reads only computes no projections
+        return Decision(waits="checkout", text=base.waits, command="git status")
     if projection is None:
         return _unprojected(item, scene)
     checks = gates.checks_for(item, flow, scene.config)
@@ -297,7 +314,6 @@ def _land(item: Item, flow: Flow, scene: Scene) -> Decision:
     if flow.land == "none":
         detail = f"every gate said yes; the work is at branch octopoid/{item.id}"
         return Decision(Finish(item.id, detail, publish=item.ledger.candidate))
-    base = base_now(item, scene)
     if base.waits:
         return Decision(waits="checkout", text=base.waits, command="git status")
     return Decision(Land(item.id, base.name, projection))

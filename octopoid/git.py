@@ -25,6 +25,7 @@ from octopoid.gitfiles import (
     head_ref,
     is_branch_name,
     is_sha,
+    is_tied,
     line,
     sha,
     sites,
@@ -48,6 +49,7 @@ _FIXED = {
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_EDITOR": ":",
     "GIT_SEQUENCE_EDITOR": ":",
+    "GIT_NO_REPLACE_OBJECTS": "1",  # what lands is what the commits hold, not what refs/replace shows in their place
 }
 QUICK = ("-c", "maintenance.auto=false", "-c", "gc.auto=0")
 """In front of a command that would start `git maintenance` after itself: that doubles a commit (7 ms, 3.4 without)."""
@@ -126,14 +128,16 @@ def run(
     timeout: float | None = None,
     show: bool = False,
     apart: bool = False,
+    through: tuple[str, ...] = (),
 ) -> Answer:
     """Run git with `at`, the top of a worktree, as its current directory, and wait for it.
 
     `show`: its output goes where ours goes (hooks are heard while they run) and is not in the answer. `apart`: in a
     process group of its own, so that Ctrl-C at the scheduler does not cut a landing in two. `timeout` in seconds.
+    `through`: words in front of it.
     Raises GitError (a status that is not in `ok`; 127: no git, or no `at`), TimedOut (after SIGTERM).
     """
-    command = ("git", *argv)
+    command = (*through, "git", *argv)
     out, err = (-1, -1) if show else (_spill(), _spill())
     source = -1
     try:
@@ -216,12 +220,15 @@ def checkouts(root: Path, branch: str) -> tuple[Checkout, ...]:
         head = line(gitdir / "HEAD") if heads is None else heads.get(os.path.realpath(top), "")
         if head != f"ref: {ref}" and not works_on(gitdir, ref):
             continue
+        # by its place, too: an agent can remove the mark, and git must not run in a folder of an agent's as in a user's
+        inside = top.is_relative_to(Path(os.path.realpath(root), ".octopoid"))
+        ours = gitdir != common and (inside or (gitdir / MARK).exists())
         busy = going_on(gitdir)
-        if not (top / ".git").exists():
+        if not ours and gitdir != common and not is_tied(gitdir, top):
             if not (gitdir / "locked").exists():
                 continue  # its folder is gone: `git worktree prune` will forget it
             busy = "missing"  # on a drive that is not here
-        found.append(Checkout(top, busy, (gitdir / MARK).exists()))
+        found.append(Checkout(top, busy, ours))
     return tuple(found)
 
 

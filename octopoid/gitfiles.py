@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import stat
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,9 +78,9 @@ def git_dir(top: Path) -> Path:
     """The git directory of the worktree whose top is `top`. Raises NotFound when `top` is not the top of one."""
     dotgit = top / ".git"
     try:
-        text = dotgit.read_text(encoding="utf-8", errors="surrogateescape")
-    except IsADirectoryError:
-        return dotgit
+        if dotgit.is_dir():
+            return dotgit
+        text = _read(dotgit)
     except OSError as error:
         raise NotFound(f"{top} is not the top of a git worktree ({error.strerror})") from error
     return Path(os.path.realpath(top / text.removeprefix("gitdir:").lstrip(" ").rstrip("\r\n")))
@@ -96,9 +97,19 @@ def common_dir(root: Path) -> Path:
 def line(path: Path) -> str:
     """The one line that a small file of git holds, "" when there is no such file."""
     try:
-        return path.read_text(encoding="utf-8", errors="surrogateescape").rstrip("\n")
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return _read(path).rstrip("\n")
+    except (FileNotFoundError, NotADirectoryError):
         return ""
+
+
+def _read(path: Path) -> str:
+    """A small file, "" for what is none: an agent can put a pipe there, and to open that would be to wait for ever."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        data = os.read(fd, 1 << 20) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
+    finally:
+        os.close(fd)
+    return data.decode("utf-8", "surrogateescape")
 
 
 def packed(common: Path, ref: str) -> str:
@@ -124,6 +135,14 @@ def sites(root: Path) -> Iterator[tuple[Path, Path]]:
         back = line(gitdir / "gitdir")
         if back:
             yield gitdir, (gitdir / back).parent  # git ≥ 2.48 may write it relative
+
+
+def is_tied(gitdir: Path, top: Path) -> bool:
+    """Does `.git` of the linked worktree at `top` lead to its git directory? Otherwise git there is somewhere else."""
+    try:
+        return git_dir(top) == gitdir
+    except NotFound:
+        return False
 
 
 def going_on(gitdir: Path) -> str:

@@ -7,7 +7,7 @@ attempt, feed back).
 from __future__ import annotations
 
 from octopoid.adapters.base import NOT_STARTED, Reading
-from octopoid.deliverables import Frame, Lack, Remains, lack
+from octopoid.deliverables import Frame, Lack, Remains, lack, unfit
 from octopoid.evidence import StepExit
 from octopoid.model import Finding, Ledger, Opening, Outcome, Result
 from octopoid.plans import Refuse
@@ -34,6 +34,8 @@ _OWN_FAULT = ("commit", "check")
 def judge(opening: Opening, remains: Remains, ledger: Ledger, frame: Frame, now: float) -> Outcome:
     """How an attempt or a gate ended, with the move it carries. `ledger` is that before this entry was closed."""
     if opening.kind == "attempt":
+        if remains.facts.seized:
+            return _seized(opening, remains, now)
         ended = _probe(opening, remains, now) if opening.checks else _attempt(opening, remains, ledger, frame, now)
         return _move_attempt(ended, opening, ledger, frame)
     judged = _checks(opening, remains, now) if opening.gate == "checks" else _review(opening, remains, now)
@@ -89,7 +91,9 @@ def _attempt(opening: Opening, remains: Remains, ledger: Ledger, frame: Frame, n
         session = remains.reading.session if remains.reading else ""
         asked = base._replace(class_="task", reason="question", detail=word.questions[0], questions=word.questions)
         return asked._replace(candidate="", artifacts=(), session=session)
-    missing = _cannot_hand_over(opening, word, ledger, frame) if word.outcome == "handoff" else None
+    missing = unfit(facts)
+    if missing is None and word.outcome == "handoff":
+        missing = _cannot_hand_over(opening, word, ledger, frame)
     if word.outcome == "handoff" and missing is None:
         told = f"hands over to {word.handoff_to}" + (f": {word.summary}" if word.summary else "")
         base = base._replace(candidate=facts.head if facts.commits else "", feedback=word.feedback or told)
@@ -103,6 +107,21 @@ def _attempt(opening: Opening, remains: Remains, ledger: Ledger, frame: Frame, n
     if frame.returns_to:
         return base._replace(reason="handoff", next_role=frame.returns_to, feedback=word.feedback or word.summary)
     return base
+
+
+def _seized(opening: Opening, remains: Remains, now: float) -> Outcome:
+    """It put its own commits on the base branch before anybody judged them. Only a person can say what is to be done.
+
+    Nothing else lands on that base until they did (`projecting`).
+    """
+    before, after = opening.base_sha[:12], remains.facts.seized[:12]
+    detail = (
+        f"{opening.base} was moved from {before} to {after}, a commit of this attempt that nobody has judged."
+        f" Look: git log {before}..{after}. If it is to stay, move the task to done; if not, set {opening.base} back"
+        " first, and then retry. Until then nothing lands there"
+    )
+    ended = _end(opening, remains, now, "task", detail, reason="failed")
+    return ended._replace(verb="block", leaves="claimed", enters="blocked", seized=remains.facts.seized)
 
 
 def _nothing_to_do(remains: Remains) -> bool:

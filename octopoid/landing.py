@@ -6,6 +6,7 @@ that, one question decides: is the result an ancestor of the base?
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import NamedTuple
 
@@ -51,7 +52,7 @@ def begin(
     )
     record = {"base_before": projection.onto, "candidate": item.ledger.candidate, "result_sha": projection.result_sha}
     merging.keep_ref(layout.root, item.id, projection.result_sha)
-    layout.landing_locks.mkdir(parents=True, exist_ok=True)
+    layout.landing_locks.mkdir(mode=0o700, parents=True, exist_ok=True)
     files = {"landing.json": json.dumps(record).encode()}
     return attempts.begin(layout, item.id, opening, files, locked=locked), opening
 
@@ -136,8 +137,12 @@ def _advance(layout: Layout, item: Item, entry: Entry, now: float, drop: bool = 
         leaves=item.state.value,
         enters="done",
     )
+    # The base keeps the commit now; nobody wants a ref for every task there was. Before the entry is closed: who is
+    # killed between the two comes here again, and once it is closed nobody would. Where a packed-refs.lock that
+    # somebody left forbids it, the ref stays: that is harmless, and the work has landed all the same.
+    with contextlib.suppress(GitError):
+        merging.drop_ref(layout.root, item.id)
     lifecycle.settle(layout, item.id, entry.number, outcome, now)
-    merging.drop_ref(layout.root, item.id)  # the base keeps the commit now; nobody wants a ref for every task there was
     return Landed(True)
 
 

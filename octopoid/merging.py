@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from octopoid import git
 from octopoid.errors import GitError, UsageError
-from octopoid.gitfiles import HEADS, common_dir, head_ref, is_branch_name, sha
+from octopoid.gitfiles import HEADS, common_dir, head_ref, is_branch_name, sha, sites
 
 Trailers = tuple[tuple[str, str], ...]
 
@@ -190,8 +190,7 @@ def advance(root: Path, *, base: str, old: str, new: str) -> Advance:
     theirs = []
     for place in git.checkouts(root, base):
         if place.ours:
-            # An agent switched to the base. Left so, its files would look like the undoing of what lands now.
-            git.run(place.path, "update-ref", "--no-deref", "-m", "octopoid: detach", "HEAD", old)
+            _let_go(root, place, old)
         elif place.busy:
             return Advance(False, "lock" if place.busy == "index.lock" else place.busy, _in_the_way(place))
         else:
@@ -202,8 +201,21 @@ def advance(root: Path, *, base: str, old: str, new: str) -> Advance:
     if answer.status:
         return _refusal(root, base, old, answer)
     for place in git.checkouts(root, base):  # somebody checked it out in between, with the files of `old`
-        git.run(place.path, "read-tree", "-m", "-u", old, new, ok=(0, 1, 128), apart=True)
+        if place.ours:
+            _let_go(root, place, old)
+        else:
+            git.run(place.path, "read-tree", "-m", "-u", old, new, ok=(0, 1, 128), apart=True)
     return Advance(True, "", "")
+
+
+def _let_go(root: Path, place: git.Checkout, at: str) -> None:
+    """An agent switched to the base. Left so, its files would look like the undoing of what lands now.
+
+    Not a git in its folder: whose repository that is, `.git` there says, and an agent can write that file.
+    """
+    argv = ("-c", "core.hooksPath=/dev/null", "update-ref", "--no-deref", "-m", "octopoid: detach", "HEAD", sha(at))
+    for gitdir in (gitdir for gitdir, top in sites(root) if top == place.path):
+        git.run(root, *argv, env={"GIT_DIR": str(gitdir), "GIT_COMMON_DIR": str(common_dir(root))})
 
 
 def _in_the_way(place: git.Checkout) -> str:

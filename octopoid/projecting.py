@@ -12,6 +12,7 @@ from octopoid.model import Item, Pauses
 from octopoid.order import AHEAD, needs_first_checks, train
 from octopoid.plans import Base, Projection
 from octopoid.settings import Config
+from octopoid.states import State
 
 _KEPT = 256
 
@@ -30,7 +31,8 @@ class Projector:
         """The base branches that tasks name, where they are, and whether landing on them must wait."""
         names = {name for item in items if item.task for name in _branches(item, config)} | {config.base}
         judged = {base for base, line in train(items, config).items() if line}
-        return {name: self._base(name, name in judged) for name in names if name}
+        seized = {item.ledger.last.opening.base: item for item in items if _seized(item) and item.ledger.last}
+        return {name: self._base(name, name in judged, seized.get(name)) for name in names if name}
 
     def project(
         self, items: Sequence[Item], config: Config, bases: dict[str, Base], pauses: Pauses, now: float
@@ -79,7 +81,7 @@ class Projector:
             return not verdict.yes
         return item.id in pauses.tasks or checks_failed_once(item.ledger, key)
 
-    def _base(self, name: str, judged: bool) -> Base:
+    def _base(self, name: str, judged: bool, seized: Item | None) -> Base:
         try:
             sha = git.branch_sha(self.layout.root, name)
             busy = (
@@ -90,7 +92,26 @@ class Projector:
         except GitError as error:
             return Base(name, None, error.message)
         waits = f"{busy[0].path}: {busy[0].busy} in progress" if busy else ""
+        if sha and seized is not None and self._contains(sha, _seized(seized)):
+            waits = f"{name} was moved by the agent of {seized.id}; nothing lands there until you decided about that"
         return Base(name, sha, waits)
+
+    def _contains(self, at: str, commit: str) -> bool:
+        return git.commit_exists(self.layout.root, commit) and git.is_ancestor(self.layout.root, commit, at)
+
+    def _lost(self, item: Item, onto: str) -> str:
+        """A commit that the work was begun on, of which `onto` has lost what the candidate would bring back.
+
+        Somebody took it off the base (a forced push, an amend, a reset), and had a reason. "" when there is none.
+        """
+        root, candidate = self.layout.root, item.ledger.candidate
+        for base in item.ledger.bases:
+            if base == onto or not git.commit_exists(root, base) or git.is_ancestor(root, base, onto):
+                continue
+            shared = git.merge_base(root, base, candidate)
+            if shared and not git.is_ancestor(root, shared, onto):
+                return base
+        return ""
 
     def _propose(self, item: Item, config: Config, onto: str, now: float) -> Projection | None:
         """None where git cannot say: one task's trouble stays its own (invariant 11)."""
@@ -110,6 +131,9 @@ class Projector:
         return known
 
     def _compute(self, item: Item, onto: str, mode: str, now: float) -> Projection:
+        lost = "" if item.ledger.bare else self._lost(item, onto)
+        if lost:
+            return Projection(onto, "", "", (f"what it lost since {lost[:12]}",), "", lost=lost)
         proposal = self._proposal(item, onto, mode, now)
         if proposal.conflicts and mode == "rebase":
             # The candidate merged the base, as the conflict's feedback asks. Its commits do not apply one by one, the
@@ -141,6 +165,12 @@ class Projector:
                 self._trees.clear()
             self._trees[commit] = git.tree_of(self.layout.root, commit)
         return self._trees[commit]
+
+
+def _seized(item: Item) -> str:
+    """The commit that an attempt of this task moved its base to, until a person decided about the task."""
+    outcome = item.ledger.last.outcome if item.ledger.last else None
+    return outcome.seized if outcome and item.state is State.BLOCKED else ""
 
 
 def _branches(item: Item, config: Config) -> set[str]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from octopoid import durable, git, locks, merging, worktrees
+from octopoid import durable, git, intrusions, locks, merging, worktrees
+from octopoid.confined import run
 from octopoid.errors import Conflict, Contained, GitError, NotFound, UsageError
 from octopoid.gitfiles import going_on, sha
 from octopoid.layout import FOLDER
@@ -33,14 +34,26 @@ LISTED = 200
 _NOT_DONE = ("question", "failed")
 
 
-def prepare(*, root: str, worktree: str, base_sha: str, reuse: str, facts: str, include: bool, stamp: str = "") -> int:
+def prepare(
+    *,
+    root: str,
+    worktree: str,
+    base_sha: str,
+    reuse: str,
+    facts: str,
+    include: bool,
+    stamp: str = "",
+    hooks: bool = True,
+) -> int:
     """Make the task's worktree and prove it. One that is there is kept as it is, uncommitted work included.
 
     `reuse`: an idle worktree of ours that may be moved here, "" for none. `include`: copy what .worktreeinclude names.
     Writes `{"start_sha", "fresh", "how"}` to `facts`; `fresh`: nothing that `setup` installs is there; `how`: kept,
-    reused or added. `stamp`: the file that says that `setup` ran here; it goes when the worktree is not kept.
+    reused or added. `stamp`: the file that says that `setup` ran here; it goes when the worktree is not kept. `hooks`:
+    the user's post-checkout hook runs; not with a sandbox, outside of which this is.
     """
-    return _status(lambda: _prepare(Path(root), Path(worktree), sha(base_sha), reuse, Path(facts), include, stamp))
+    told = (reuse, Path(facts), include, stamp, hooks)
+    return _status(lambda: _prepare(Path(root), Path(worktree), sha(base_sha), *told))
 
 
 def collect(
@@ -54,16 +67,19 @@ def collect(
     commit: bool,
     task: str,
     attempt: str,
+    secrets: Sequence[str] = (),
 ) -> int:
     """After the agent: commit what it left uncommitted (with `commit`; hooks run), and write what happened to `facts`.
 
     `{"head", "tree", "merge_base", "merge_base_tree", "commits", "files", "files_total", "committed", "dirty",
-    "policy", "orphan", "notes"}`. `base_sha` is where the base was at the start: the merge base is with that. Aborts
-    nothing: FAILED with a rebase or merge in progress, and when a hook refuses.
+    "policy", "orphan", "notes"}`, and where there are any `leaks` and `unlandable` (`intrusions`). `base_sha` is where
+    the base was at the start: the merge base is with that. `secrets`: variables whose values must be in no commit.
+    Aborts nothing: FAILED with a rebase or merge in progress, and when a hook refuses.
     """
     trailers = (("Octopoid-Task", task), ("Octopoid-Attempt", attempt)) if task else ()
     text = git.message("", message, trailers) if commit and _outcome(Path(result)) not in _NOT_DONE else ""
-    return _status(lambda: _collect(Path(root), Path(worktree), sha(base_sha), Path(facts), text))
+    values = {name: os.environ[name] for name in secrets if name in os.environ}
+    return _status(lambda: _collect(Path(root), Path(worktree), sha(base_sha), Path(facts), text, values))
 
 
 def check_out(*, root: str, worktree: str, commit: str, clean: bool = True) -> int:
@@ -105,14 +121,16 @@ def write_facts(path: Path, facts: object, sync: bool = True) -> None:
     durable.write(path, json.dumps(facts, ensure_ascii=True).encode() + b"\n", sync=sync)
 
 
-def _prepare(root: Path, place: Path, base_sha: str, reuse: str, facts: Path, include: bool, stamp: str) -> int:
+def _prepare(
+    root: Path, place: Path, base_sha: str, reuse: str, facts: Path, include: bool, stamp: str, hooks: bool
+) -> int:
     if worktrees.keep(root, place, base_sha):
         how = "kept"
     else:
         start = worktrees.make_room(root, place) or base_sha
         how = "reused" if reuse and worktrees.take_over(root, place, Path(reuse), start) else "added"
         if how == "added":
-            worktrees.add(root, place, start)
+            worktrees.add(root, place, start, hooks)
     if stamp and how != "kept":
         Path(stamp).unlink(missing_ok=True)
     head = ask(root, place, "HEAD")[0]
@@ -150,7 +168,7 @@ def _restore(root: Path, place: Path, commit: str, facts: Path) -> int:
     worktrees.drop_locks(gitdir)
     left = worktrees.detach(root, place, commit)
     head = ask(root, place, "HEAD")[0]
-    changed = list(dict.fromkeys((*git.changed_files(root, commit, head), *worktrees.uncommitted(place))))
+    changed = list(dict.fromkeys((*git.changed_files(root, commit, head), *worktrees.uncommitted(root, place))))
     write_facts(facts, {"changed": changed[:LISTED]})
     if changed:
         say(f"octopoid: a reviewer's changes do not count; thrown away: {', '.join(changed[:10])}")
@@ -179,7 +197,7 @@ def _place(root: Path, place: Path, source: Path, path: str) -> int:
 # --- collect ---
 
 
-def _collect(root: Path, place: Path, base_sha: str, facts: Path, text: str) -> int:
+def _collect(root: Path, place: Path, base_sha: str, facts: Path, text: str, secrets: Mapping[str, str]) -> int:
     gitdir = worktrees.site(root, place)
     worktrees.drop_locks(gitdir)
     notes, status, committed = [], OK, False
@@ -196,11 +214,17 @@ def _collect(root: Path, place: Path, base_sha: str, facts: Path, text: str) -> 
         status, committed, more = _commit_leftovers(root, place, text)
         notes += more
         head = worktrees.head(root, place) if committed else head
-    dirty = bool(worktrees.uncommitted(place)) if status or not text else False
+    dirty = bool(worktrees.uncommitted(root, place)) if status or not text else False
     if base and base != base_sha:
         base_tree = git.tree_of(root, base)
     tree = git.tree_of(root, head)
     files = git.changed_files(root, base_tree, tree)
+    commits = _count(root, base or base_sha, head)
+    names = intrusions.touched(root, base or base_sha, head) if commits > 1 else files
+    intruders = {
+        "leaks": intrusions.leaks(root, base or base_sha, head, names, secrets),
+        "unlandable": intrusions.unlandable(root, head, files, names),
+    }
     write_facts(
         facts,
         {
@@ -208,7 +232,7 @@ def _collect(root: Path, place: Path, base_sha: str, facts: Path, text: str) -> 
             "tree": tree,
             "merge_base": base,
             "merge_base_tree": base_tree if base else "",
-            "commits": _count(root, base or base_sha, head),
+            "commits": commits,
             "files": files[:LISTED],
             "files_total": len(files),
             "committed": committed,
@@ -216,6 +240,7 @@ def _collect(root: Path, place: Path, base_sha: str, facts: Path, text: str) -> 
             "policy": any(name.lower().startswith(f"{FOLDER}/") or name.lower() == FOLDER for name in files),
             "orphan": not base,
             "notes": notes,
+            **{name: found[:LISTED] for name, found in intruders.items() if found},
         },
     )
     for note in notes:
@@ -233,9 +258,11 @@ def _count(root: Path, base: str, head: str) -> int:
 
 def _commit_leftovers(root: Path, place: Path, text: str) -> tuple[int, bool, list[str]]:
     """Commit everything uncommitted: (status, was a commit made, notes). Raises GitError when it is not a hook's no."""
-    staged, notes = _add_all(place)
+    staged, notes = _add_all(root, place)
     if not staged:
         return OK, False, notes
+    # The one git that finds the folder by itself, proven a moment ago: hooks get its GIT_* variables as from a person's
+    # commit. With GIT_WORK_TREE among them, `unset GIT_DIR; git -C elsewhere …` in a hook would work on our files.
     answer = git.run(place, *git.QUICK, "commit", "--quiet", "-F", "-", ok=(0, 1, 128), input=text, show=True)
     if answer.status == 128:
         words = "" if git.identity(root) else git.NO_IDENTITY
@@ -245,38 +272,42 @@ def _commit_leftovers(root: Path, place: Path, text: str) -> tuple[int, bool, li
     return OK, True, notes
 
 
-def _add_all(place: Path) -> tuple[bool, list[str]]:
+def _add_all(root: Path, place: Path) -> tuple[bool, list[str]]:
     """Stage everything but repositories inside: a clone of the agent's would become a submodule without an address.
 
-    Is anything staged, and notes.
+    Is anything staged, and notes. `add` asks each submodule for its `status`, which runs what its configuration names
+    (filters); `update-index` reads the file that says at which commit it is.
     """
-    answer = git.run(place, "add", "--all", ok=(0, 1, 128))
-    staged = _staged(place)
+    tracked = worktrees.inside(root, place)
+    rest = [f":(exclude,literal){name}" for name in tracked]
+    answer = run(root, place, "add", "--all", "--", ".", *rest, ok=(0, 1, 128))
+    if tracked:
+        run(root, place, "update-index", "-z", "--stdin", input="\0".join(tracked) + "\0")
+    staged = _staged(root, place)
     nested = [name for old, new, name in staged if (old, new) == ("000000", "160000")]
     if nested:
-        known = git.run(
-            place, "config", "--file", ".gitmodules", "--get-regexp", r"\.path$", ok=(0, 1)
-        ).out.splitlines()
+        listed = ("config", "--file", ".gitmodules", "--no-includes", "--get-regexp", r"\.path$")
+        known = run(root, place, *listed, ok=(0, 1)).out.splitlines()
         nested = [name for name in nested if not any(row.endswith(f" {name}") for row in known)]
     if answer.status:  # a repository without a commit, or a file that cannot be read; the second `add` tells them apart
-        nested += _repositories(place)
-        git.run(place, "add", "--all", "--", ".", *(f":(exclude,literal){name}" for name in nested))
+        nested += _repositories(root, place)
+        run(root, place, "add", "--all", "--", ".", *rest, *(f":(exclude,literal){name}" for name in nested))
     if nested:
         literal = (f":(literal){name}" for name in nested)
-        git.run(place, "rm", "--cached", "-r", "--force", "--quiet", "--ignore-unmatch", "--", *literal)
-        staged = _staged(place)
+        run(root, place, "rm", "--cached", "-r", "--force", "--quiet", "--ignore-unmatch", "--", *literal)
+        staged = _staged(root, place)
     return bool(staged), [f"{name} is a git repository of its own and was not committed" for name in nested]
 
 
-def _staged(place: Path) -> list[tuple[str, str, str]]:
+def _staged(root: Path, place: Path) -> list[tuple[str, str, str]]:
     """(old mode, new mode, path) of what the index has and HEAD has not."""
-    words = git.run(place, "diff-index", "--cached", "--raw", "-z", "--no-renames", "HEAD", "--").out.split("\0")
+    words = run(root, place, "diff-index", "--cached", "--raw", "-z", "--no-renames", "HEAD", "--").out.split("\0")
     return [(row[1:7], row[8:14], name) for row, name in zip(words[::2], words[1::2], strict=False)]
 
 
-def _repositories(place: Path) -> list[str]:
+def _repositories(root: Path, place: Path) -> list[str]:
     """Untracked repositories inside the worktree, which make `git add` fail where they have no commit."""
-    listed = git.run(place, "ls-files", "-z", "--others", "--directory", "--exclude-standard").out.split("\0")
+    listed = run(root, place, "ls-files", "-z", "--others", "--directory", "--exclude-standard").out.split("\0")
     found = []
     for name in listed:
         for folder, folders, names in os.walk(place / name) if name.endswith("/") else ():

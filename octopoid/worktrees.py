@@ -6,13 +6,15 @@ operates on the user's checkout, which contains it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from pathlib import Path
 
 from octopoid import durable, git, locks
+from octopoid.confined import NO_HOOKS, ask, inside, real, run, site, uncommitted
 from octopoid.errors import Contained, GitError
-from octopoid.gitfiles import MARK, common_dir, git_dir, is_sha, line, sites
+from octopoid.gitfiles import MARK, common_dir, git_dir, is_sha, is_tied, line, sites
 from octopoid.layout import Layout
 
 ADDING = 300.0
@@ -24,14 +26,15 @@ HALF = f"{MARK}.half"
 Names, not contents: a file system keeps the order of renames through a power cut, so none of this needs an fsync.
 """
 
-# Post-checkout hooks run when a worktree is made, as by hand, but not each time we put a commit there for checks.
-_NO_HOOKS = ("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false")
 # What a killed or unfinished git leaves in a worktree's git directory.
 _UNFINISHED = (
     *("rebase-merge", "rebase-apply", "sequencer", "MERGE_HEAD", "MERGE_MODE", "MERGE_MSG", "AUTO_MERGE", "SQUASH_MSG"),
     *("CHERRY_PICK_HEAD", "REVERT_HEAD", "REBASE_HEAD", "BISECT_LOG", "BISECT_START", "BISECT_NAMES", "BISECT_TERMS"),
     *("BISECT_EXPECTED_REV", "BISECT_ANCESTORS_OK", "BISECT_FIRST_PARENT", "BISECT_RUN", "refs/bisect"),
 )
+
+
+__all__ = ["ask", "inside", "site", "uncommitted"]
 
 
 def say(text: str) -> None:
@@ -55,47 +58,6 @@ def owner(name: str) -> str:
 # --- proof ---
 
 
-def site(root: Path, place: Path) -> Path:
-    """The git directory of our worktree at `place`, proven by files alone. Raises Contained."""
-    common = common_dir(root)
-
-    def no(why: str) -> Contained:
-        return Contained(f"{place} is not a worktree of {root}: {why}")
-
-    try:
-        if not stat.S_ISDIR(place.lstat().st_mode):
-            raise no("it is not a folder")
-        if not stat.S_ISREG((place / ".git").lstat().st_mode):
-            raise no("its .git is not the file that `git worktree` made")
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise no(f"{error.filename} is gone") from error
-    gitdir = git_dir(place)
-    if gitdir.parent != common / "worktrees" or not (gitdir / "HEAD").exists():
-        raise no(f"its .git file leads to {gitdir}")
-    if os.path.realpath(gitdir / line(gitdir / "commondir")) != str(common):
-        raise no(f"{gitdir} belongs to another repository")
-    if os.path.realpath(gitdir / line(gitdir / "gitdir")) != f"{_real(place)}/.git":
-        raise no(f"{gitdir} belongs to {line(gitdir / 'gitdir')}")
-    return gitdir
-
-
-def ask(root: Path, place: Path, *revisions: str) -> list[str]:
-    """What `git rev-parse` says about `revisions` in the worktree, which this proves on the way: by files, then by git.
-
-    Raises Contained; GitError when a revision does not exist.
-    """
-    site(root, place)
-    top = os.path.realpath(place) + "\n"
-    answer = git.run(place, "rev-parse", "--show-toplevel", *revisions, ok=(0, 128))
-    if answer.status and not revisions:
-        raise Contained(f"git does not take {place} for a worktree: {answer.err.strip()}")
-    if not answer.out.startswith(top):
-        raise Contained(f"git takes {answer.out.strip() or 'nothing'} for the top of {place}")
-    if answer.status:
-        raise GitError(("rev-parse", *revisions), answer.status, answer.err)
-    return answer.out.removeprefix(top).split()
-
-
 def mend(root: Path, place: Path) -> bool:
     """Write the two files that tie `place` to its git directory, when one was deleted or the repository was moved.
 
@@ -108,12 +70,12 @@ def mend(root: Path, place: Path) -> bool:
         return False
 
     def fits(gitdir: Path, top: Path) -> bool:
-        return (gitdir / MARK).exists() and (str(top) == _real(place) or (top.name == place.name and not top.exists()))
+        return (gitdir / MARK).exists() and (str(top) == real(place) or (top.name == place.name and not top.exists()))
 
     known = [gitdir for gitdir, top in sites(root) if fits(gitdir, top)]
     if len(known) != 1:
         return False
-    durable.write(known[0] / "gitdir", os.fsencode(f"{_real(place)}/.git\n"))
+    durable.write(known[0] / "gitdir", os.fsencode(f"{real(place)}/.git\n"))
     durable.write(dotgit, os.fsencode(f"gitdir: {known[0]}\n"))
     say(f"octopoid: mended the link between {place} and {known[0]}")
     return True
@@ -122,7 +84,7 @@ def mend(root: Path, place: Path) -> bool:
 def branch(root: Path, place: Path) -> str:
     """The full ref that HEAD is attached to, "" when it is detached."""
     if (common_dir(root) / "reftable").is_dir():
-        return git.run(place, "symbolic-ref", "--quiet", "HEAD", ok=(0, 1)).out.strip()
+        return run(root, place, "symbolic-ref", "--quiet", "HEAD", ok=(0, 1)).out.strip()
     found = line(site(root, place) / "HEAD")
     return found.removeprefix("ref:").strip() if found.startswith("ref:") else ""
 
@@ -139,7 +101,7 @@ def detach(root: Path, place: Path, fallback: str) -> str:
     if ref:
         ask(root, place)
         at = git.ref_sha(root, ref) or fallback
-        git.run(place, *_NO_HOOKS, "update-ref", "--no-deref", "-m", "octopoid: detach", "HEAD", at)
+        run(root, place, "update-ref", "--no-deref", "-m", "octopoid: detach", "HEAD", at)
     return ref
 
 
@@ -150,12 +112,6 @@ def drop_locks(gitdir: Path) -> None:
             if name.endswith(".lock"):
                 Path(folder, name).unlink(missing_ok=True)
                 say(f"octopoid: removed the stale {folder}/{name}")
-
-
-def uncommitted(place: Path) -> list[str]:
-    """Paths that differ from HEAD, staged or not, untracked ones included; a folder of untracked files is one path."""
-    out = git.run(place, *_NO_HOOKS, "status", "--porcelain", "-z", "--no-renames", "--untracked-files=normal").out
-    return [entry[3:] for entry in out.split("\0") if entry]
 
 
 # --- making one ---
@@ -187,14 +143,20 @@ def _half_made(gitdir: Path) -> bool:
     return (gitdir / HALF).exists() or line(gitdir / "locked") == "initializing"
 
 
-def _real(place: Path) -> str:
-    """The path of a worktree as git writes it down; `place` itself must not be a link."""
-    return f"{os.path.realpath(place.parent)}/{place.name}"
-
-
 def _registered(root: Path, place: Path) -> list[Path]:
     """The git directories (none or one, as a rule) that claim `place`."""
-    return [gitdir for gitdir, top in sites(root) if str(top) == _real(place) and gitdir != common_dir(root)]
+    return [gitdir for gitdir, top in sites(root) if str(top) == real(place) and gitdir != common_dir(root)]
+
+
+def _on_its_way(root: Path, place: Path) -> list[Path]:
+    """The git directory (none or one) of an idle worktree whose move to `place` was cut short: it claims the old place,
+    where nothing is any more.
+    """
+    return [
+        gitdir
+        for gitdir, top in sites(root)
+        if (gitdir / HALF).exists() and not top.exists() and is_tied(gitdir, place)
+    ]
 
 
 def make_room(root: Path, place: Path) -> str:
@@ -202,7 +164,7 @@ def make_room(root: Path, place: Path) -> str:
 
     The commit at which a worktree of ours was that has lost its folder or `.git`, "" without one: work goes on there.
     """
-    known, former = _registered(root, place), ""
+    known, former = [*_registered(root, place), *_on_its_way(root, place)], ""
     if any(_half_made(gitdir) for gitdir in known) or (place.is_dir() and not any(place.iterdir())):
         delete(place)
     elif os.path.lexists(place):
@@ -212,7 +174,7 @@ def make_room(root: Path, place: Path) -> str:
         place.rename(aside)
         say(f"octopoid: {place} is no worktree of ours; it was set aside as {aside}")
         if (aside / ".git").is_file() and git_dir(aside) in known:
-            durable.write(git_dir(aside) / "gitdir", os.fsencode(f"{_real(aside)}/.git\n"))
+            durable.write(git_dir(aside) / "gitdir", os.fsencode(f"{real(aside)}/.git\n"))
             known.remove(git_dir(aside))
     for gitdir in known:
         last = line(gitdir / "HEAD")
@@ -239,7 +201,7 @@ def take_over(root: Path, place: Path, old: Path, start: str) -> bool:
         if private or not (gitdir / MARK).exists():
             say(f"octopoid: {old} is not reused: {' '.join(private) or 'it is not a whole one of ours'}")
             return False
-        place.parent.mkdir(parents=True, exist_ok=True)
+        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # What `git worktree move` does in 6 ms, as gitrepository-layout(5) allows: the folder, then the file naming it
         (gitdir / MARK).rename(gitdir / HALF)
         try:
@@ -247,7 +209,7 @@ def take_over(root: Path, place: Path, old: Path, start: str) -> bool:
         except OSError:  # another file system
             (gitdir / HALF).rename(gitdir / MARK)
             raise
-        durable.write(gitdir / "gitdir", os.fsencode(f"{_real(place)}/.git\n"), sync=False)
+        durable.write(gitdir / "gitdir", os.fsencode(f"{real(place)}/.git\n"), sync=False)
         ask(root, place)
         put(root, place, start, clean=True)
         (gitdir / HALF).rename(gitdir / MARK)
@@ -258,16 +220,17 @@ def take_over(root: Path, place: Path, old: Path, start: str) -> bool:
     return True
 
 
-def add(root: Path, place: Path, start: str) -> None:
+def add(root: Path, place: Path, start: str, hooks: bool = True) -> None:
     """Make a new worktree at `place`, detached at `start`. Raises GitError, Conflict.
 
     One at a time: git reads the files of every other worktree, and one that is being made at that moment has not all of
     them yet ("failed to read .git/worktrees/x/commondir: Success", 2.39). The user's own may be, so it is tried twice.
     """
-    place.parent.mkdir(parents=True, exist_ok=True)
-    argv = ("worktree", "add", "--quiet", "--detach", "--force", "--", str(place), start)
+    place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    quiet = () if hooks else NO_HOOKS
+    argv = (*quiet, "worktree", "add", "--quiet", "--detach", "--force", "--", str(place), start)
     turns = Layout(root).run
-    turns.mkdir(parents=True, exist_ok=True)
+    turns.mkdir(mode=0o700, parents=True, exist_ok=True)
     with locks.waiting(turns / "worktree.lock", ADDING):
         answer = git.run(root, *argv, ok=tuple(range(256)), show=True)
         if answer.status == 128 and not os.path.lexists(place):
@@ -295,15 +258,15 @@ def put(root: Path, place: Path, commit: str, clean: bool) -> None:
         delete(gitdir / name)
     if _hides(root, place, gitdir):
         (gitdir / "index").unlink()
-    argv = (*_NO_HOOKS, "checkout", "--quiet", "--force", "--detach", commit, "--")
-    answer = git.run(place, *argv, ok=(0, 1, 128))
+    argv = ("checkout", "--quiet", "--force", "--detach", commit, "--")
+    answer = run(root, place, *argv, ok=(0, 1, 128))
     if answer.status:
-        if git.run(place, *_NO_HOOKS, "ls-files", "-z", ok=(0, 128)).status == 0:
-            raise GitError(argv[4:], answer.status, answer.err)
+        if run(root, place, "ls-files", "-z", ok=(0, 128)).status == 0:
+            raise GitError(argv, answer.status, answer.err)
         (gitdir / "index").unlink()  # torn by a power cut, or of a version that this git cannot read
-        git.run(place, *argv)
+        run(root, place, *argv)
     if clean:
-        _clean(place)
+        _clean(root, place)
 
 
 def _hides(root: Path, place: Path, gitdir: Path) -> bool:
@@ -318,39 +281,37 @@ def _hides(root: Path, place: Path, gitdir: Path) -> bool:
         version_2 = file.read(8)[4:] == b"\0\0\0\2"
     if version_2 and not any(name.startswith("sharedindex.") for name in os.listdir(gitdir)):
         return False
-    answer = git.run(place, *_NO_HOOKS, "ls-files", "-v", "-z", ok=(0, 128))
+    answer = run(root, place, "ls-files", "-v", "-z", ok=(0, 128))
     return any(entry[:1] in ("S", "s") for entry in answer.out.split("\0"))
 
 
-def _clean(place: Path) -> None:
+def _clean(root: Path, place: Path) -> None:
     """Remove what is untracked and not ignored, repositories inside included. `git clean` ends with 0: all is gone."""
     for _ in range(3):
-        if git.run(place, *_NO_HOOKS, "clean", "-ffdq", ok=(0, 1)).status == 0:
+        if run(root, place, "clean", "-ffdq", ok=(0, 1)).status == 0:
             return
-        left = git.run(place, *_NO_HOOKS, "ls-files", "-z", "--others", "--directory", "--exclude-standard").out
+        left = run(root, place, "ls-files", "-z", "--others", "--directory", "--exclude-standard").out
         for name in left.split("\0")[:-1]:
             delete(place / name)  # it is in a folder without write permission
     raise GitError(("clean", "-ffd"), 1, f"{place} does not become clean")
 
 
 def delete(path: Path) -> None:
-    """Remove a file or a whole folder, read-only ones too; follows no symbolic link. Nothing there: fine."""
-    try:
+    """Remove a file or a whole folder, read-only ones too; follows no symbolic link. Nothing there, or not any more
+    (two at once: a person's `clean`, and another): fine.
+    """
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         mode = path.lstat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    if not stat.S_ISDIR(mode):
-        path.unlink(missing_ok=True)
-        return
-    if mode & 0o700 != 0o700:
-        path.chmod(0o700)
-    with os.scandir(path) as entries:
-        for entry in list(entries):
-            if entry.is_dir(follow_symlinks=False):
-                delete(Path(entry.path))
-            else:
-                Path(entry.path).unlink(missing_ok=True)
-    path.rmdir()
+        if not stat.S_ISDIR(mode):
+            path.unlink()
+            return
+        if mode & 0o700 != 0o700:
+            path.chmod(0o700)
+        with os.scandir(path) as entries:
+            found = list(entries)
+        for entry in found:
+            delete(Path(entry.path))
+        path.rmdir()
 
 
 def remove(root: Path, worktree: Path) -> None:
