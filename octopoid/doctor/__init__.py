@@ -11,14 +11,38 @@ from pathlib import Path
 from typing import NamedTuple
 
 from octopoid import config, journal, locks, look, steps
-from octopoid.doctor import machine, policies, queues, repairs, repository, trees
-from octopoid.doctor.finding import ERROR, INFO, SEVERITIES, WARNING, Case, Check, Finding, Repair
+from octopoid.doctor import (
+    entries,
+    files,
+    landed,
+    leftovers,
+    machine,
+    policies,
+    queues,
+    records,
+    repairs,
+    repository,
+    trees,
+)
+from octopoid.doctor.finding import ERROR, INFO, SEVERITIES, WARNING, Case, Check, Evidence, Finding, Repair
 from octopoid.errors import Invalid, OctopoidError
 from octopoid.layout import Layout
 from octopoid.model import Problem
 from octopoid.settings import Config
 
-__all__ = ["ERROR", "INFO", "SEVERITIES", "WARNING", "Case", "Done", "Finding", "examine", "examine_machine", "mend"]
+__all__ = [
+    "ERROR",
+    "INFO",
+    "SEVERITIES",
+    "WARNING",
+    "Case",
+    "Done",
+    "Finding",
+    "examine",
+    "examine_machine",
+    "mend",
+    "preview",
+]
 
 _MACHINE: tuple[Callable[[], Iterator[Finding]], ...] = (machine.check_python, machine.check_open_files)
 
@@ -28,18 +52,33 @@ _QUEUE: tuple[Check, ...] = (
     machine.check_disk,
     queues.check_folders,
     queues.check_device,
+    files.check_records,
+    files.check_access,
+    files.check_kinds,
+    files.check_collisions,
     policies.check_policy,
+    policies.check_trust,
     policies.check_programs,
     policies.check_environment,
     policies.check_checks,
     policies.check_breakers,
     policies.check_pauses,
+    records.check_pause_folder,
+    records.check_pause_names,
+    records.check_last_good,
+    records.check_journal,
+    records.check_clock,
     policies.check_service,
     queues.check_scheduler,
     queues.check_files,
     queues.check_claims,
     queues.check_moving,
-    queues.check_leftovers,
+    leftovers.check_leftovers,
+    leftovers.check_scratch,
+    entries.check_numbers,
+    entries.check_vanished,
+    entries.check_finished,
+    entries.check_active,
 )
 
 _GIT: tuple[Check, ...] = (
@@ -48,13 +87,20 @@ _GIT: tuple[Check, ...] = (
     repository.check_kind,
     repository.check_ignored,
     repository.check_tracked,
+    repository.check_settings,
+    repository.check_own_locks,
+    landed.check_lost,
+    landed.check_unknown,
+    landed.check_candidates,
+    landed.check_refs,
     trees.check_worktrees,
+    trees.check_room,
 )
 """Only where there is a git that can be asked."""
 
 
 class Done(NamedTuple):
-    """A repair. `did`: what was done, "" where it was not (`why` says why not)."""
+    """A repair. `did`: what was done (in a preview: would be), "" where it is not (`why` says why not)."""
 
     code: str
     path: Path
@@ -86,8 +132,7 @@ def mend(
 
     While it works no scheduler can start (one that tries says that another one runs).
     """
-    order = list(repairs.REPAIRS)
-    todo = sorted(((one.code, one.repair) for one in findings if one.repair), key=lambda one: order.index(one[1].kind))
+    todo = _todo(findings)
     if not todo:
         return 0
     case = _gather(layout, env, now, machine.git_version()[0])[0]
@@ -108,6 +153,16 @@ def mend(
     return done
 
 
+def preview(layout: Layout, findings: Iterable[Finding]) -> tuple[Done, ...]:
+    """What `mend` would do about `findings`, in its order. Does nothing."""
+    return tuple(Done(code, one.target, repairs.would(layout, one)) for code, one in _todo(findings))
+
+
+def _todo(findings: Iterable[Finding]) -> list[tuple[str, Repair]]:
+    order = list(repairs.REPAIRS)
+    return sorted(((one.code, one.repair) for one in findings if one.repair), key=lambda one: order.index(one[1].kind))
+
+
 def _mend_one(case: Case, code: str, repair: Repair, quiet: bool) -> Done:
     if repair.kind in repairs.QUIET and not quiet:
         return Done(code, repair.target, "", "a scheduler runs and does that itself")
@@ -123,9 +178,10 @@ def _gather(
     layout: Layout, env: Mapping[str, str], now: float, version: tuple[int, int, int] | None
 ) -> tuple[Case, list[Finding]]:
     unread: list[Finding] = []
-    seen = look.Look((), (), {})
+    seen, evidence = look.Look((), (), {}), Evidence()
     try:
         seen = look.Observer(layout).look()
+        evidence = entries.survey(layout, seen.ids)
     except OSError as error:
         path = Path(error.filename) if isinstance(error.filename, str) else layout.queue
         message = f"the queue cannot be looked at: {error.strerror}"
@@ -136,7 +192,8 @@ def _gather(
     except OSError:  # told by the check of flock
         scheduler = False
     folder = steps.worktrees_folder(layout, policy) if policy else layout.home / "worktrees"
-    return Case(layout, env, now, seen, policy, problems, last_good, version, scheduler, folder), unread
+    facts = Case(layout, env, now, seen, policy, problems, last_good, version, scheduler, folder, evidence)
+    return facts, unread
 
 
 def _policy(layout: Layout) -> tuple[Config | None, tuple[Problem, ...], bool]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from octopoid.layout import Layout
 from octopoid.look import Look
-from octopoid.model import Problem
+from octopoid.model import Entry, Problem
 from octopoid.settings import Config
 
 ERROR, WARNING, INFO = "error", "warning", "info"
@@ -37,6 +37,38 @@ class Finding(NamedTuple):
     repair: Repair | None = None
 
 
+class Folder(NamedTuple):
+    """The evidence of one task. `odd`: names that are numbers, but not as octopoid writes them. `aside`: numbers of
+    entries that a person set aside as `.broken-NNN`. `fresh`: what is called like something that is being made.
+    """
+
+    task: str
+    numbers: tuple[int, ...]
+    odd: tuple[str, ...]
+    aside: frozenset[int]
+    fresh: tuple[str, ...]
+
+
+class Landed(NamedTuple):
+    """What the newest entry of a finished task says: where it landed, as which commit ("": it is no landing)."""
+
+    base: str
+    sha: str
+    candidate: str
+
+
+class Evidence(NamedTuple):
+    """What lies in `attempts/`. `strange`: what is no folder there. About finished tasks: `landed`, entries that are
+    `unread`able, and those that are `left` open.
+    """
+
+    folders: tuple[Folder, ...] = ()
+    strange: tuple[Path, ...] = ()
+    landed: Mapping[str, Landed] = {}
+    unread: tuple[Problem, ...] = ()
+    left: tuple[tuple[str, Entry], ...] = ()
+
+
 class Case(NamedTuple):
     """The facts that every check may look at, gathered once. `now`: seconds since the epoch.
 
@@ -54,6 +86,7 @@ class Case(NamedTuple):
     git: tuple[int, int, int] | None
     scheduler: bool
     worktrees: Path
+    evidence: Evidence = Evidence()
 
     @property
     def root(self) -> Path:
@@ -66,6 +99,12 @@ class Case(NamedTuple):
 
 
 Check = Callable[[Case], Iterator[Finding]]
+
+
+def some(names: Sequence[str], most: int = 3) -> str:
+    """Names for a sentence: the first of them, and how many more."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def size(count: int) -> str:

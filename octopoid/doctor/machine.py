@@ -16,6 +16,9 @@ from octopoid.errors import GitError
 
 PYTHON = (3, 11)
 LITTLE_SPACE = 1 << 30
+FEW_INODES = 20_000
+"""Files. One worktree may have as many."""
+
 FEW_FILES = 256
 """Open files. A scheduler needs some twenty, and so does every agent; agent programs ask for more."""
 
@@ -76,10 +79,14 @@ def check_disk(case: Case) -> Iterator[Finding]:
     """There is room for work."""
     for place in dict.fromkeys((case.layout.home, case.worktrees)):
         if place.is_dir():
-            free = shutil.disk_usage(place).free
+            free, few = shutil.disk_usage(place).free, os.statvfs(place)
+            fix = "make room: octopoid clean removes the worktrees of finished tasks"
             if free < LITTLE_SPACE:
-                fix = "make room: octopoid clean removes the worktrees of finished tasks"
                 yield Finding("disk-space", WARNING, f"only {size(free)} are free here", fix, place)
+                return
+            if few.f_files and few.f_favail < FEW_INODES:
+                message = f"only {few.f_favail} more files can be made here (the disk has no inodes left)"
+                yield Finding("disk-space", WARNING, message, fix, place)
                 return
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from octopoid import clock, installing, programs, steer
+from octopoid import clock, installing, programs, steer, trust
 from octopoid.adapters import ADAPTERS, Facts
 from octopoid.doctor.finding import ERROR, INFO, WARNING, Case, Finding, Repair
 from octopoid.errors import Invalid
@@ -21,6 +21,14 @@ def check_policy(case: Case) -> Iterator[Finding]:
     if case.policy and case.last_good:
         message = "until the policy is valid again, the last good one stays in force"
         yield Finding("policy-last-good", INFO, message, "octopoid config check", case.layout.last_good)
+
+
+def check_trust(case: Case) -> Iterator[Finding]:
+    """The user said yes to the commands that the policy runs: it may have come by a clone."""
+    if not trust.is_trusted(case.root) and not trust.has_worked(case.layout):
+        message = "nobody has said yet that the commands of this policy may run here, so nothing starts"
+        fix = f"read agents.yaml, then: {trust.COMMAND}"
+        yield Finding("untrusted", WARNING, message, fix, case.layout.agents_yaml)
 
 
 def check_programs(case: Case) -> Iterator[Finding]:

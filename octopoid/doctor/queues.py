@@ -1,15 +1,15 @@
-"""The queue and its evidence: folders, files, the scheduler, what a crash left lying around."""
+"""The queue: its folders, its files, the scheduler, moves that were cut short."""
 
 from __future__ import annotations
 
 import os
-import re
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from octopoid import budgets, clock, costs, locks, process, setup, stopping, store
-from octopoid.doctor.finding import ERROR, INFO, STALE, WARNING, Case, Finding, Repair
+from octopoid import budgets, clock, costs, process, regular, setup, stopping, store
+from octopoid.doctor.finding import ERROR, INFO, WARNING, Case, Finding, Repair
+from octopoid.doctor.leftovers import is_temporary
 from octopoid.errors import Invalid
 from octopoid.model import Problem
 from octopoid.states import State
@@ -19,9 +19,6 @@ SILENT = 600.0
 
 MOVING = 0.5
 """Seconds that a move gets to end while we look. It takes milliseconds."""
-
-_TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{12}\Z|\..+\.md\.new\Z")
-"""What `durable.write` and `store.add` call a file that is not complete yet."""
 
 
 def check_folders(case: Case) -> Iterator[Finding]:
@@ -92,7 +89,7 @@ def _code(one: Problem, tasks: Mapping[Path, str], attempts: Path) -> str:
 def _about_evidence(case: Case, one: Problem) -> str:
     """Entries carry counters and verdicts: a machine does not decide that they count no longer."""
     folder = case.short(one.path)
-    aside = f"mv {folder}/NNN {folder}/.broken-NNN"
+    aside = f"mv -n {folder}/NNN {folder}/.broken-NNN"
     return f"mend the file; if it is lost, set its entry aside, then it counts no longer: {aside}"
 
 
@@ -120,10 +117,10 @@ def check_scheduler(case: Case) -> Iterator[Finding]:
 def _last_tick(path: Path) -> float:
     """When the scheduler looked last; the file's own time where it says nothing."""
     try:
-        return clock.parse(path.read_text(encoding="utf-8").strip())
+        return clock.parse(regular.read(path).decode().strip())
     except ValueError:
         return path.stat().st_mtime
-    except FileNotFoundError:
+    except OSError:
         return 0.0
 
 
@@ -176,45 +173,4 @@ def _stuck(folder: Path) -> list[Path]:
     names, deadline = set(store.durable_names(folder)), time.monotonic() + MOVING
     while (names := names & set(store.durable_names(folder))) and time.monotonic() < deadline:
         time.sleep(0.02)
-    return [folder / name for name in sorted(names) if not _TEMPORARY.match(name)]
-
-
-def check_leftovers(case: Case) -> Iterator[Finding]:
-    """Half-written files and entries that nobody reads and nobody will finish."""
-    fix = "octopoid doctor --fix removes it"
-    for path in _old(_temporary_files(case), case.now):
-        yield Finding("leftover-file", INFO, "was never written completely", fix, path, Repair("file", path))
-    for path in _old(_fresh_entries(case.layout.attempts), case.now):
-        if not locks.is_held(path / "lock"):
-            message = "an entry that was never begun"
-            yield Finding("leftover-entry", INFO, message, fix, path, Repair("entry", path))
-
-
-def is_temporary(path: Path) -> bool:
-    """Has `path` a name that only our own half-written files have?"""
-    return bool(_TEMPORARY.match(path.name))
-
-
-def _temporary_files(case: Case) -> Iterator[Path]:
-    layout = case.layout
-    for folder in (layout.home, layout.run, layout.moving, *(layout.folder(state) for state in State)):
-        yield from (folder / name for name in sorted(store.durable_names(folder)) if _TEMPORARY.match(name))
-
-
-def _fresh_entries(attempts: Path) -> Iterator[Path]:
-    for task in sorted(store.durable_names(attempts)):
-        if task[0] != "." and (attempts / task).is_dir():
-            names = sorted(store.durable_names(attempts / task))
-            yield from (attempts / task / name for name in names if name.startswith(".new-"))
-
-
-def _old(paths: Iterable[Path], now: float) -> Iterator[Path]:
-    yield from (path for path in paths if (age := _age(path, now)) is not None and age > STALE)
-
-
-def _age(path: Path, now: float) -> float | None:
-    """Seconds since it was written; None when it is gone."""
-    try:
-        return now - path.lstat().st_mtime
-    except FileNotFoundError:
-        return None
+    return [folder / name for name in sorted(names) if not is_temporary(folder / name)]

@@ -6,10 +6,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from octopoid import attempts, fold, git, gitfiles, stopping, store, worktrees
+from octopoid import attempts, cleaning, fold, git, gitfiles, locks, stopping, store, worktrees
 from octopoid.doctor.finding import INFO, STALE, WARNING, Case, Finding, Repair, size
 from octopoid.errors import Contained, Invalid, NotFound
 from octopoid.layout import Layout
+
+MUCH = 1 << 30
+"""Bytes of finished worktrees that are worth a word."""
 
 
 def check_worktrees(case: Case) -> Iterator[Finding]:
@@ -45,9 +48,15 @@ def _tree(case: Case, gitdir: Path, top: Path, place: Path) -> Iterator[Finding]
     except Contained as error:
         yield _broken(place, error)
         return
-    yield from _locks(case, gitdir, place)
-    if worktrees.owner(place.name) not in case.look.ids:
-        yield _orphan(case, gitdir, place)
+    if place.name.startswith(cleaning.ASIDE):
+        yield _aside(place)
+        return
+    task = worktrees.owner(place.name)
+    if not stopping.live(case.layout, task) and not locks.is_held(case.layout.attach_lock(task)):
+        yield from _locks(case, gitdir, place)
+        yield from _state(case, gitdir, place)
+    if task not in case.look.ids:
+        yield _orphan(case, place)
 
 
 def _gone(case: Case, gitdir: Path, top: Path) -> Finding:
@@ -112,8 +121,6 @@ def can_mend(place: Path) -> bool:
 
 def _locks(case: Case, gitdir: Path, place: Path) -> Iterator[Finding]:
     task = worktrees.owner(place.name)
-    if stopping.live(case.layout, task):
-        return
     for path in stale_locks(gitdir, case.now):
         message = f"a killed git left this lock in the worktree of {task}"
         fix = "octopoid doctor --fix removes it; so does the next attempt"
@@ -128,29 +135,84 @@ def stale_locks(gitdir: Path, now: float) -> list[Path]:
     return sorted(path for path in found if path.exists() and now - path.lstat().st_mtime > STALE)
 
 
-def _orphan(case: Case, gitdir: Path, place: Path) -> Finding:
+def _state(case: Case, gitdir: Path, place: Path) -> Iterator[Finding]:
+    """What an agent or a kill left it in. Asked only where nobody works."""
+    task = worktrees.owner(place.name)
+    if (gitdir / worktrees.HALF).exists():
+        message = f"a kill cut the making or the removal of this worktree of {task} short: it is not whole"
+        yield Finding("worktree-half", INFO, message, "nothing: the next attempt makes it anew", place)
+        return
+    on = worktrees.branch(case.root, place)
+    if on:
+        message = f"an agent of {task} left this worktree on {on}, which nobody else can check out now"
+        fix, repair = (
+            "octopoid doctor --fix takes it off (no file and no commit changes)",
+            Repair("detach", place, task),
+        )
+        yield Finding("worktree-branch", WARNING, message, fix, place, repair)
+    busy = gitfiles.going_on(gitdir)
+    if busy not in ("", "index.lock"):
+        message = f"a {busy} was left in progress in the worktree of {task}"
+        fix = f"nothing: the next attempt goes on from there; to end it yourself: octopoid attach {task}"
+        yield Finding("worktree-busy", INFO, message, fix, place)
+
+
+def _orphan(case: Case, place: Path) -> Finding:
     used = size(worktrees.idle_size(place))
-    if _is_dirty(place) or not is_safe(case.layout, place.name, gitdir):
-        message = f"there is no task {place.name}, and its worktree ({used}) has work that is on no branch"
+    why = kept(case.layout, place)
+    if why:
+        message = f"there is no task {place.name}, and its worktree ({used}) has work that is nowhere else: {why}"
         fix = f"look: git -C {case.short(place)} status; octopoid clean keeps it"
         return Finding("worktree-orphan", WARNING, message, fix, place)
     message = f"there is no task {place.name} any more; its worktree ({used}) has nothing that is not on a branch"
-    return Finding("worktree-orphan", INFO, message, "octopoid clean removes it", place)
+    fix, repair = "octopoid doctor --fix removes it; so does octopoid clean", Repair("orphan", place, place.name)
+    return Finding("worktree-orphan", INFO, message, fix, place, repair)
 
 
-def _is_dirty(place: Path) -> bool:
-    """Uncommitted work? Asked so that git does not even refresh its index: looking writes nothing."""
-    argv = ("--no-optional-locks", "status", "--porcelain", "-z", "--untracked-files=normal")
-    return bool(git.run(place, *argv).out)
+def kept(layout: Layout, place: Path) -> str:
+    """Why `clean` would not remove this worktree; "" when everything in it is somewhere else."""
+    task = worktrees.owner(place.name)
+    if stopping.live(layout, task) or locks.is_held(layout.attach_lock(task)):
+        return "somebody works in it"
+    return cleaning.keeps(layout, place.name, place)
+
+
+def check_room(case: Case, much: int = MUCH) -> Iterator[Finding]:
+    """Worktrees of finished tasks take little room: no more than `much` bytes."""
+    finished = [
+        place
+        for name in sorted(store.durable_names(case.worktrees) if case.worktrees.is_dir() else ())
+        if case.look.ids.get(worktrees.owner(name)) in cleaning.FINISHED and (place := case.worktrees / name).is_dir()
+    ]
+    used = _used(finished, much)
+    if used > much:
+        message = f"{len(finished)} worktrees of finished tasks take {size(used)} and more"
+        fix = "octopoid clean removes those whose work is safe; `worktrees: {reuse: true}` uses them again"
+        yield Finding("worktrees-large", INFO, message, fix, case.worktrees)
+
+
+def _used(places: list[Path], much: int) -> int:
+    """Bytes, counted until there are enough of them."""
+    total = 0
+    for place in places:
+        total += worktrees.idle_size(place)
+        if total > much:
+            break
+    return total
+
+
+def _aside(place: Path) -> Finding:
+    used = size(worktrees.idle_size(place))
+    message = f"set aside, because it was no worktree of octopoid's ({used})"
+    return Finding("worktree-aside", INFO, message, "look through it; nobody else will", place)
 
 
 def _unknown(case: Case, place: Path) -> Finding:
     used = size(worktrees.idle_size(place))
     if can_mend(place) and any(top.name == place.name for _, top in ours(case.root, case.worktrees)):
         return _broken(place, Contained(""))
-    if place.name.startswith(".aside-"):
-        message = f"set aside, because it was no worktree of octopoid's ({used})"
-        return Finding("worktree-aside", INFO, message, "look through it; nobody else will", place)
+    if place.name.startswith(cleaning.ASIDE):
+        return _aside(place)
     message = f"a folder among the worktrees that git does not know ({used})"
     return Finding(
         "worktree-unknown", WARNING, message, "move it elsewhere; a task of that name would set it aside", place
