@@ -24,7 +24,7 @@ from octopoid import (
     store,
     worktrees,
 )
-from octopoid.errors import LostRace, OctopoidError
+from octopoid.errors import REFUSALS, LostRace, OctopoidError
 from octopoid.layout import Layout
 from octopoid.look import Look, Observer
 from octopoid.model import Entry, Item
@@ -117,7 +117,10 @@ class Hands:
             self._stumble(action, at, error.message, SHORTLY)
         except OctopoidError as error:
             self._stumble(action, at, error.message)
-        except Exception:  # noqa: BLE001 - the edge: see above
+        except Exception as error:  # noqa: BLE001 - the edge: see above
+            if isinstance(error, OSError) and error.errno in REFUSALS:
+                self._stumble(action, at, f"the disk refuses: {error}")
+                return
             what = type(action).__name__
             self._stumble(action, at, f"{what} failed; this is a bug in octopoid\n{traceback.format_exc()}")
 
@@ -142,6 +145,9 @@ class Hands:
         lifecycle.note_move(self.layout, action.task, action.leaves, action.enters, at.now)
 
     def _give_back(self, action: GiveBack, at: Moment) -> None:
+        if action.leaves is State.CLAIMED and not closing.end_forgotten(self.layout, action.task):
+            self._later[action.task] = at.now + SHORTLY
+            return
         lifecycle.give_back(self.layout, action.task, action.leaves, action.detail, at.now)
 
     def _close(self, action: Close, at: Moment) -> None:
@@ -241,7 +247,7 @@ class Hands:
 
     def _release(self, action: Release, at: Moment) -> None:
         item = _item(at, action.task)
-        lifecycle.answer(self.layout, item.id, sections.answers(store.read(item.path)), at.now)
+        lifecycle.answer(self.layout, item.id, sections.answers(store.seen(item.path)), at.now)
         self.say(f"{item.id}: answered")
 
     def _start(self, action: Start, at: Moment) -> None:

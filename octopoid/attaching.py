@@ -22,6 +22,7 @@ from octopoid import (
     gitfiles,
     journal,
     locks,
+    regular,
     resuming,
     steer,
     steps,
@@ -88,7 +89,7 @@ class Left(NamedTuple):
 def hold(layout: Layout, task: str) -> int:
     """The descriptor that holds the worktree of `task`. Raises Conflict while somebody else does."""
     path = layout.attach_lock(task)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     deadline = time.monotonic() + _PROBES
     while True:
         fd = locks.take(path)
@@ -175,9 +176,9 @@ def users(site: Site, task: str) -> tuple[User, ...]:
 def _works_in(entry: Path, place: Path) -> bool:
     """A reviewer who is asked with others has a checkout of its own. In doubt: yes."""
     try:
-        record = json.loads((entry / "steps.json").read_bytes())
+        record = json.loads(regular.read(entry / "steps.json"))
         return any(str(place) in (one["cwd"], one["args"].get("worktree")) for one in record["steps"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return True
 
 
@@ -259,7 +260,7 @@ def look(layout: Layout, place: Path) -> Place:
     """The worktree as it is now. Raises Contained when it is gone."""
     gitdir = worktrees.site(layout.root, place)
     head = worktrees.ask(layout.root, place, "HEAD")[0]
-    names = tuple(worktrees.uncommitted(place))
+    names = tuple(worktrees.uncommitted(layout.root, place))
     return Place(place, head, names, tuple(map(_mark, (place / name for name in names))), gitfiles.going_on(gitdir))
 
 
@@ -292,9 +293,10 @@ def left(layout: Layout, before: Place) -> Left | None:
 def record(layout: Layout, task: str, what: Left | None, now: float) -> None:
     """Write down that a person is at work there, or (`what`) what they left: the next attempt is told."""
     text = _story(what) if what else ""
-    begun = attempts.begin(layout, task, Opening("attach", now, by="person", text=text))
     detail = text.splitlines()[0] if text else "in its worktree"
-    journal.append(layout, journal.Event(now, "attach", task, by="person", entry=begun.number, detail=detail))
+    with store.one_at_a_time(layout):
+        begun = attempts.begin(layout, task, Opening("attach", now, by="person", text=text))
+        journal.append(layout, journal.Event(now, "attach", task, by="person", entry=begun.number, detail=detail))
 
 
 def _story(what: Left) -> str:

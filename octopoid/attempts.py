@@ -11,7 +11,7 @@ import shutil
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from octopoid import durable, jsontext, locks
 from octopoid.errors import Conflict, Invalid
@@ -50,16 +50,20 @@ def begin(
     Durable when it returns. A crash before leaves only `.new-*`, which nobody reads. Raises OSError.
     """
     folder = layout.entries(task)
+    if folder.is_symlink():
+        raise Conflict(f"{folder} is a link: evidence stays in the queue", "put a real folder there")
     if not folder.is_dir():
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         durable.sync_folder(folder.parent)
     _flag(layout, task)
     fresh = folder / f".new-{secrets.token_hex(6)}"
-    fresh.mkdir()
+    fresh.mkdir(mode=0o700)
     try:
         for name, data in (files or {}).items():
-            (fresh / name).parent.mkdir(exist_ok=True)
-            (fresh / name).write_bytes(data)
+            (fresh / name).parent.mkdir(mode=0o700, exist_ok=True)
+            _write_synced(fresh / name, data)
+        for inner in {(fresh / name).parent for name in files or {}} - {fresh}:
+            durable.sync_folder(inner)
         if outcome is not None:
             _write_synced(fresh / "outcome.json", jsontext.dump(outcome))
         _write_synced(fresh / "attempt.json", jsontext.dump(opening))
@@ -79,9 +83,15 @@ def close(layout: Layout, task: str, number: int, outcome: Outcome) -> None:
     if path.exists():
         raise Conflict(f"{layout.short(path)} is written already")
     durable.write(path, jsontext.dump(outcome))
-    for litter in (_scratch(layout.entry(task, number)), layout.entry(task, number) / "tmp"):
-        _tidy(litter)
+    entry = path.parent
+    for litter in (scratch_place(entry), entry / "tmp", entry / "sandbox", *_unfinished(entry)):
+        tidy(litter)
     os.utime(layout.entries(task))  # the folder's time is that of its newest evidence: the day's costs are found by it
+
+
+def _unfinished(entry: Path) -> list[Path]:
+    """What a supervisor that was killed left half written, and the room on the disk that it kept for its last word."""
+    return [entry / name for name in os.listdir(entry) if name == ".reserve" or name.startswith(".tmp-")]
 
 
 def scratch(entry: Path) -> Path:
@@ -90,38 +100,47 @@ def scratch(entry: Path) -> Path:
     Not in the entry: that is inside the user's repository, and whatever looks upwards from a temporary folder (git,
     pytest, npm, ruff) would find the user's own files. Raises Conflict when somebody else has that folder.
     """
-    path = _scratch(entry)
+    path = scratch_place(entry)
     path.mkdir(mode=0o700, exist_ok=True)
     found = path.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
         raise Conflict(f"{path} is not ours", "remove it, or ask who made it")
+    if found.st_mode & 0o077:
+        path.chmod(0o700)
     return path
 
 
-def _tidy(scratch: Path) -> None:
-    """Its agent may have put a link there: that goes, and not what it leads to."""
-    shutil.rmtree(scratch, ignore_errors=True)
-    with contextlib.suppress(OSError):
-        scratch.unlink()
+def tidy(folder: Path) -> None:
+    """Remove a folder, or what stands in its place: a link goes, and not what it leads to.
+
+    Only what is no file, since rmtree opens what it is given (Python 3.11), and a pipe would be waited for.
+    """
+    try:
+        folder.unlink()
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _scratch(entry: Path) -> Path:
-    digest = hashlib.blake2b(os.fsencode(entry), digest_size=8).hexdigest()
-    name = f"octopoid-{os.getuid()}-{digest}"
+def scratch_place(entry: Path) -> Path:
+    """Where the folder for temporary files of `entry` is, if there is one."""
+    name = scratch_name(entry)
     wanted = Path(os.environ.get("TMPDIR") or "/tmp", name)  # noqa: S108 - its owner is looked at before it is used
     return wanted if len(os.fsencode(wanted)) <= _SHORT else Path("/tmp", name)  # noqa: S108 - as above
 
 
+def scratch_name(entry: str | Path) -> str:
+    """What that folder is called; `entry` is an absolute path."""
+    return f"octopoid-{os.getuid()}-{hashlib.blake2b(os.fsencode(entry), digest_size=8).hexdigest()}"
+
+
 def mark_moved(layout: Layout, task: str, number: int, state: str) -> None:
     """Say that the move this entry carries was made: the empty file `moved-<state>`."""
-    path = layout.entry(task, number) / _marker(state)
-    os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+    _mark(layout.entry(task, number) / _marker(state))
 
 
 def mark_spawned(layout: Layout, task: str, number: int) -> None:
     """Say that all tasks that this entry asks for were made: the empty file `spawned`."""
-    path = layout.entry(task, number) / SPAWNED
-    os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+    _mark(layout.entry(task, number) / SPAWNED)
 
 
 def note_waits(layout: Layout, task: str, number: int, why: str) -> None:
@@ -143,6 +162,8 @@ def read(layout: Layout, task: str, known: Mapping[int, Entry] | None = None) ->
         numbers = sorted(int(name) for name in os.listdir(folder) if name.isdecimal())
     except (FileNotFoundError, NotADirectoryError):
         return ()
+    except OSError as error:
+        raise _unreadable(folder, error) from None
     known = known or {}
     return tuple(known[n] if n in known and finished(known[n]) else read_one(layout, task, n) for n in numbers)
 
@@ -153,15 +174,21 @@ def read_one(layout: Layout, task: str, number: int) -> Entry:
     path = folder / "attempt.json"
     try:
         names = frozenset(os.listdir(folder))
-        opening = jsontext.load_opening(path.read_bytes())
+        opening = jsontext.load_opening(durable.read(path))
         path = folder / "outcome.json"
-        outcome = jsontext.load_outcome(path.read_bytes()) if "outcome.json" in names else None
+        outcome = jsontext.load_outcome(durable.read(path)) if "outcome.json" in names else None
         path = folder / "waits"
-        waits = path.read_text(encoding="utf-8", errors="replace") if "waits" in names else ""
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        problem = Problem(path, 0, 0, f"evidence cannot be read: {reason}", "octopoid doctor tells what can be done")
-        raise Invalid(str(problem), (problem,)) from None
+        waits = durable.read(path).decode("utf-8", "replace") if "waits" in names else ""
+    except (OSError, ValueError, OverflowError, RecursionError) as error:
+        raise _unreadable(path, error) from None
+    works = _works(opening)
+    odd = outcome is not None if works else outcome is None and opening.kind != "landing"
+    if odd and "lock" in names and locks.is_held(folder / "lock"):
+        # An agent can write another beginning into its entry. Its supervisor puts that right in the end; until then the
+        # task stands still, and nobody is started beside it.
+        if not works:
+            raise _unreadable(path, ValueError("somebody works here, and attempt.json says something else"))
+        outcome = None
     return Entry(
         number=number,
         opening=opening,
@@ -172,6 +199,20 @@ def read_one(layout: Layout, task: str, number: int) -> Entry:
         waits=waits,
         spawned=SPAWNED in names,
     )
+
+
+def _works(opening: Opening) -> bool:
+    """Whoever works in such an entry can write there, and nobody closes it before its lock is free.
+
+    An outcome that is there earlier is not the scheduler's. (A refusal or a finish is closed as it is made.)
+    """
+    return opening.kind == "attempt" or (opening.kind == "gate" and bool(opening.role or opening.key))
+
+
+def _unreadable(path: Path, error: Exception) -> Invalid:
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    problem = Problem(path, 0, 0, f"evidence cannot be read: {reason}", "octopoid doctor tells what can be done")
+    return Invalid(str(problem), (problem,))
 
 
 def finished(entry: Entry) -> bool:
@@ -213,17 +254,28 @@ def set_aside(layout: Layout, task: str) -> Path | None:
     return target
 
 
+def _mark(path: Path) -> None:
+    """Make an empty file; its name says it all. What stands there already is opened by nobody: it may be a pipe."""
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+
+
 def _flag(layout: Layout, task: str) -> None:
     path = layout.run / "open" / task
     try:
-        path.touch()
+        path.touch(0o600)
     except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.touch(0o600)
+
+
+def _private(path: Path) -> BinaryIO:
+    """A new file that is nobody else's: it may hold what an agent printed of its keys."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
 
 
 def _write_synced(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
+    with _private(path) as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

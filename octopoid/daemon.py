@@ -9,11 +9,13 @@ import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from octopoid import durable, policy, process
+from octopoid import durable, migrating, policy, process, regular, store
 from octopoid.errors import Conflict, UsageError
+from octopoid.formats import FORMAT
 from octopoid.layout import Layout
 from octopoid.plans import Action, Plan
 from octopoid.scheduler import Scheduler, Tick, forecast
@@ -30,6 +32,8 @@ FULL = 60.0
 STOP_PATIENCE = 60.0
 TROUBLE = 5.0
 INTERRUPTED = 130
+NO_FLOCK = "this file system has no flock: the scheduler cannot be sure to be the only one"
+NO_FLOCK_HINT = "put the repository on a local disk; octopoid doctor says which one it is on"
 MOVES_BY_ITSELF = frozenset({"running", "not settled", "backoff"})
 """What `--until-empty` waits for; everything else needs a person or may take for ever (DESIGN §7)."""
 
@@ -43,6 +47,8 @@ class Flags:
         self.wake = threading.Event()
         self.leave = False
         self.edited = False
+        self.refused: dict[int | None, float] = {}
+        """Number of an error → until when (monotonic) it has been told."""
 
     def on_signal(self, _number: int, _frame: FrameType | None) -> None:
         """A signal asks us to leave; running attempts go on."""
@@ -67,15 +73,32 @@ def run(
     if dry_run:
         return _dry_run(layout, say)
     scheduler = Scheduler(layout, dict(os.environ), say)
-    layout.run.mkdir(parents=True, exist_ok=True)
-    with _locked(layout), _announced(layout):
-        layout.stop_request.unlink(missing_ok=True)
+    layout.run.mkdir(mode=0o700, parents=True, exist_ok=True)
+    other = store.elsewhere(layout)
+    if other is not None:
+        hint = "keep the whole of .octopoid/queue on one file system"
+        raise Conflict(f"{other} is on another file system: tasks are moved by one rename, which cannot cross", hint)
+    asked = _request(layout)
+    with alone(layout), _announced(layout):
+        migrating.migrate(layout, FORMAT, time.time(), say)
+        if asked and _request(layout) == asked:  # left over; what is asked from the lock on is meant for us
+            layout.stop_request.unlink(missing_ok=True)
         if once:
             tick = scheduler.tick()
+            layout.stop_request.unlink(missing_ok=True)
             if progress:
                 progress(tick)
             return 0
         return _loop(scheduler, until_empty, interval, progress)
+
+
+def _request(layout: Layout) -> tuple[int, ...]:
+    """Which `stop` waits: its time (ns) and inode; empty for none."""
+    try:
+        facts = layout.stop_request.stat()
+    except OSError:
+        return ()
+    return facts.st_mtime_ns, facts.st_ino
 
 
 def _loop(scheduler: Scheduler, until_empty: bool, interval: float, progress: Callable[[Tick], None] | None) -> int:
@@ -87,9 +110,9 @@ def _loop(scheduler: Scheduler, until_empty: bool, interval: float, progress: Ca
             if flags.leave or layout.stop_request.exists():
                 _leave(scheduler)
                 return INTERRUPTED if until_empty and flags.leave else 0
-            tick = _try(scheduler)
+            tick = _try(scheduler, flags)
             if tick is None:
-                flags.wake.wait(TROUBLE)
+                _rest(layout, flags)
                 continue
             if progress:
                 progress(tick)
@@ -98,13 +121,27 @@ def _loop(scheduler: Scheduler, until_empty: bool, interval: float, progress: Ca
             _wait(scheduler, flags, tick, interval)
 
 
-def _try(scheduler: Scheduler) -> Tick | None:
-    """One tick; None when the disk refused (full, read-only, gone): said, and tried again."""
+def _try(scheduler: Scheduler, flags: Flags) -> Tick | None:
+    """One tick; None when the disk refused (full, read-only, gone): said, once a minute, and tried again."""
     try:
-        return scheduler.tick()
+        tick = scheduler.tick()
     except OSError as error:
-        scheduler.hands.say(f"the disk refuses: {error}; trying again in {TROUBLE:g} s")
+        if flags.refused.get(error.errno, 0.0) < time.monotonic():
+            flags.refused[error.errno] = time.monotonic() + FULL
+            scheduler.hands.say(f"the disk refuses: {error}; trying again every {TROUBLE:g} s")
         return None
+    flags.refused.clear()
+    return tick
+
+
+def _rest(layout: Layout, flags: Flags) -> None:
+    """TROUBLE seconds, whatever happens to files meanwhile: the tick that failed has touched some, and so would the
+    next one. Only who is asked to leave does so at once.
+    """
+    deadline = time.monotonic() + TROUBLE
+    while not flags.leave and not layout.stop_request.exists() and (left := deadline - time.monotonic()) > 0:
+        flags.wake.wait(min(left, GLANCE))
+        flags.wake.clear()
 
 
 def moves_by_itself(plan: Plan, hopeless: Callable[[Action], bool]) -> bool:
@@ -133,8 +170,8 @@ def _leave(scheduler: Scheduler) -> None:
     """Start nothing more and go; after `stop --now` end the agents first."""
     layout = scheduler.layout
     try:
-        now = layout.stop_request.read_text(encoding="utf-8").strip() == "now"
-    except FileNotFoundError:
+        now = regular.read(layout.stop_request).strip() == b"now"
+    except OSError:
         now = False
     if now:
         scheduler.closed = "the scheduler is stopping"
@@ -160,15 +197,16 @@ def _dry_run(layout: Layout, say: Callable[[str], None]) -> int:
 
 
 @contextlib.contextmanager
-def _locked(layout: Layout) -> Iterator[None]:
+def alone(layout: Layout) -> Iterator[None]:
     """One scheduler per root: filelock on `scheduler.lock`. Raises Conflict naming the one that runs."""
     import filelock  # 38 ms, which only a scheduler pays
 
-    lock = filelock.FileLock(layout.scheduler_lock)
-    if not isinstance(lock, filelock.UnixFileLock):
-        raise UsageError("this file system has no flock: the scheduler cannot be sure to be the only one")
+    lock = filelock.FileLock(layout.scheduler_lock, mode=0o600)
     try:
-        lock.acquire(timeout=LOCK_PATIENCE)
+        with warnings.catch_warnings(action="ignore"):  # of the soft lock, which is refused below
+            lock.acquire(timeout=LOCK_PATIENCE)
+    except NotImplementedError:  # filelock before 3.21, where the kernel has no flock
+        raise UsageError(NO_FLOCK, NO_FLOCK_HINT) from None
     except filelock.Timeout:
         pid = _holder(layout)
         raise Conflict(
@@ -176,6 +214,8 @@ def _locked(layout: Layout) -> Iterator[None]:
             "octopoid status shows what it does; octopoid stop asks it to leave",
         ) from None
     try:
+        if not isinstance(lock, filelock.UnixFileLock):  # newer ones then hold a file that merely exists
+            raise UsageError(NO_FLOCK, NO_FLOCK_HINT)
         yield
     finally:
         lock.release()
@@ -183,8 +223,8 @@ def _locked(layout: Layout) -> Iterator[None]:
 
 def _holder(layout: Layout) -> str:
     try:
-        return str(json.loads(layout.scheduler_pid.read_bytes())["pid"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return str(json.loads(regular.read(layout.scheduler_pid))["pid"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ""
 
 

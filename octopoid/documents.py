@@ -6,13 +6,13 @@ version when its stage succeeds: a killed agent's half-written plan is never han
 
 from __future__ import annotations
 
+import errno
 import os
 import re
-import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from octopoid import durable
+from octopoid import durable, regular
 from octopoid.errors import Invalid
 from octopoid.layout import Layout
 
@@ -60,28 +60,29 @@ def edited(layout: Layout, task: str, versions: Mapping[str, int]) -> dict[str, 
 def read(path: Path) -> bytes:
     """The content of a document. Follows no link, waits for no pipe. Raises Invalid."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        return regular.read(path, MAX_BYTES)
     except OSError as error:
+        if error.errno in (errno.ENXIO, errno.EISDIR):
+            raise Invalid(f"{path.name} is no regular file") from None
+        if error.errno == errno.EFBIG:
+            raise Invalid(f"{path.name} is too large; a document has at most {MAX_BYTES} bytes") from None
         raise Invalid(f"{path.name} cannot be read: {error.strerror}") from None
-    with os.fdopen(descriptor, "rb") as file:
-        facts = os.fstat(file.fileno())
-        if not stat.S_ISREG(facts.st_mode):
-            raise Invalid(f"{path.name} is no regular file")
-        if facts.st_size > MAX_BYTES:
-            raise Invalid(f"{path.name} has {facts.st_size} bytes; a document has at most {MAX_BYTES}")
-        return file.read()
 
 
 def write(folder: Path, name: str, data: bytes) -> None:
     """Write one document, durably."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     durable.write(folder / name, data)
 
 
 def publish(layout: Layout, task: str, number: int, names: Iterable[str]) -> None:
     """Copy these documents of entry `number` to where people look for them."""
     for name in names:
-        write(layout.artifacts(task), name, read(layout.entry_artifacts(task, number) / name))
+        version = layout.entry_artifacts(task, number) / name
+        write(layout.artifacts(task), name, read(version))
+        # an agent syncs nothing, and what comes later reads the version, not the copy
+        durable.sync_file(version)
+        durable.sync_folder(version.parent)
 
 
 def _names(folder: Path) -> list[str]:

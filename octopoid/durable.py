@@ -14,7 +14,7 @@ import os
 import stat
 import sys
 
-from octopoid import lean
+from octopoid import lean, regular
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,13 +35,13 @@ _kernel_rename: list[Callable[..., None] | None] = []
 def write(path: StrPath, data: bytes, *, sync: bool = True) -> None:
     """Put `data` at `path`, at once: temporary file beside it, fsync, replace, fsync of the folder.
 
-    A new file gets mode 0644 (umask applies), an existing one keeps its mode. `sync=False` is as atomic but may be
-    lost in a power cut. Raises OSError (ENOSPC, EDQUOT, EROFS …): then the old content is untouched and no temporary
-    file is left.
+    A new file gets mode 0644 (umask applies), or 0600 in a folder that is nobody else's; an existing one keeps its
+    mode. `sync=False` is as atomic but may be lost in a power cut. Raises OSError (ENOSPC, EDQUOT, EROFS …): then the
+    old content is untouched and no temporary file is left.
     """
     folder = _folder(path)
     temp = os.path.join(folder, f".tmp-{os.urandom(6).hex()}")
-    fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _mode_in(folder))
     try:
         try:
             _keep_mode(path, fd)
@@ -59,23 +59,32 @@ def write(path: StrPath, data: bytes, *, sync: bool = True) -> None:
         sync_folder(folder)
 
 
+def read(path: StrPath) -> bytes:
+    """The bytes of the regular file at `path`, as `regular.read`: no link, no pipe, nothing huge. Raises OSError."""
+    return regular.read(path)
+
+
 def append_line(path: StrPath, data: bytes) -> None:
     """Append `data` as one line (its newline is added if it has none) by one write, then fdatasync.
 
     Lines of several processes never mix. A line that a full disk or a crash cut short is ended first, so that it spoils
     nothing after it. Raises OSError; then at most the beginning of the line is there.
     """
-    flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
+    # Not through a link: one that came by clone would have us append to any file of the user's.
+    flags = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         fd = os.open(path, flags)
         new = False
     except FileNotFoundError:
-        fd = os.open(path, flags | os.O_CREAT, 0o644)
+        fd = os.open(path, flags | os.O_CREAT, 0o600)
         new = True
     try:
         # for the look at the end: without it another's write, half done, looks like a torn line
         fcntl.flock(fd, fcntl.LOCK_EX)
-        size = os.fstat(fd).st_size
+        facts = os.fstat(fd)
+        if not stat.S_ISREG(facts.st_mode):
+            raise OSError(errno.ENXIO, "not a regular file", os.fspath(path))
+        size = facts.st_size
         torn = size > 0 and os.pread(fd, 1, size - 1) != b"\n"
         line = (b"\n" if torn else b"") + data + (b"" if data.endswith(b"\n") else b"\n")
         if os.write(fd, line) != len(line):
@@ -138,6 +147,11 @@ def _exclusive_rename(old: str, new: str) -> None:
 
 def _folder(path: StrPath) -> str:
     return os.path.dirname(os.fspath(path)) or "."
+
+
+def _mode_in(folder: str) -> int:
+    """What lies in a private folder (`run`, `attempts`) is private itself, also where it is moved or copied later."""
+    return 0o644 if stat.S_IMODE(os.stat(folder).st_mode) & 0o077 else 0o600  # noqa: PTH116 - the supervisor has no pathlib
 
 
 def _keep_mode(path: StrPath, fd: int) -> None:

@@ -2,9 +2,32 @@
 
 from __future__ import annotations
 
+import errno
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from octopoid.model import Problem
+
+REFUSALS = frozenset(
+    {
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EIO,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOLCK,
+        errno.EXDEV,
+        # something else stands where a file or a folder of ours belongs
+        errno.EISDIR,
+        errno.ENOTDIR,
+        errno.ELOOP,
+        errno.ENXIO,
+    }
+)
+"""The numbers of an OSError by which the person's machine refuses something: no bug of ours, and it may pass."""
 
 
 class OctopoidError(Exception):

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from octopoid import regular
 from octopoid.configgates import Groups, gates
 from octopoid.configkeys import FLOW, FOLLOW, STAGE
 from octopoid.configread import NAME, Reader, fields, invalid, read_text
@@ -71,7 +72,7 @@ def read_all(home: Path, cast: Cast, defaults: Defaults) -> Found:
     for name in files:
         path = home / name
         try:
-            data = path.read_bytes()
+            data = regular.read(path, follow=True)
             script = _Script(path, cast, defaults, known)
             there[path.stem] = script.flow(path.stem, _node(path, data), str(path))
         except Invalid as error:

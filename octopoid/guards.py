@@ -225,7 +225,7 @@ def free_slot(load: Load) -> int:
 
 
 def _settled(item: Item, scene: Scene) -> Guard:
-    until = settled_at(item)
+    until = settled_at(item, scene.now)
     if until > scene.now:
         return Guard("not settled", False, "the file changed a moment ago; it may still be written", "", until)
     return Guard("not settled", True, "the file is written completely")

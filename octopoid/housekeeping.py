@@ -6,9 +6,10 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from octopoid import attempts, durable, lifecycle, process, programs, store
+from octopoid import attempts, bookkeeping, durable, lifecycle, process, programs, regular, store
 from octopoid.errors import LostRace
 from octopoid.layout import Layout
+from octopoid.legible import clean_text
 from octopoid.look import Look, Observer
 from octopoid.plans import Plan
 from octopoid.settings import Config
@@ -35,7 +36,7 @@ class Housekeeper:
 
     def tidy(self, look: Look, now: float) -> None:
         """Finish what was left open about tasks that are done or cancelled by now; forget what is clean."""
-        active = {item.id for item in look.items}
+        active, recent = {item.id for item in look.items}, bookkeeping.Recent(self.layout)
         for task, flagged in attempts.flagged(self.layout).items():
             ledger = self.observer.ledger(task)
             state = look.ids.get(task)
@@ -45,16 +46,24 @@ class Housekeeper:
                 except LostRace as error:
                     self.say(f"{task}: {error.message}")
             elif ledger.open is None and not ledger.reviews and ledger.unmoved is None and now - flagged > UNFLAG:
+                if recent.lacks(task, self.observer.entries(task)):
+                    with store.one_at_a_time(self.layout):
+                        bookkeeping.catch_up(self.layout, task, now)
                 attempts.unflag(self.layout, task)
         if now >= self._next_census:
             self._next_census = now + CENSUS
             self._census(look)
 
     def _census(self, look: Look) -> None:
-        """Entries of a task whose file vanished are set aside, so that a new file of that name inherits nothing."""
+        """Entries of a task whose file vanished are set aside, so that a new file of that name inherits nothing.
+
+        Not while a whole folder is missing: then its tasks did not vanish one by one.
+        """
         for name in store.durable_names(self.layout.attempts):
             if name[0] == "." or name in look.ids or store.find(self.layout, name) is not None:
                 continue
+            if not store.is_whole(self.layout):
+                return
             if self.observer.ledger(name).open is None and attempts.set_aside(self.layout, name):
                 self.say(f"{name}: its file is gone; its entries are set aside")
 
@@ -64,13 +73,14 @@ class Housekeeper:
             return set()
         path = self.layout.run / "told"
         if self._told is None:  # on disk, since `run --once` from cron must not tell the same thing each minute
-            self._told = set(path.read_text(encoding="utf-8").splitlines()) if path.exists() else set()
+            self._told = set(_lines(path))
         waiting = {f"{one.waits} {task}": task for task, one in plan.decisions.items() if one.waits in PERSONAL}
         pids = set()
         for word, task in waiting.items():
             if word not in self._told:
                 decision = plan.decisions[task]
-                event = {"TASK": task, "KIND": decision.waits, "TEXT": decision.text, "ROOT": str(self.layout.root)}
+                event = {"TASK": task, "KIND": decision.waits, "TEXT": clean_text(decision.text)}
+                event["ROOT"] = str(self.layout.root)
                 pids |= self._tell(config.notify, {**env, **{f"OCTOPOID_EVENT_{k}": v for k, v in event.items()}})
         if self._told != set(waiting):
             self._told = set(waiting)
@@ -84,3 +94,11 @@ class Housekeeper:
             except (OSError, ValueError) as error:
                 self.say(f"notify: {programs.why_not_started(argv, None, error)}")
                 return set()
+
+
+def _lines(path: Path) -> list[str]:
+    """What cannot be read was not told: a person hears of it twice rather than never."""
+    try:
+        return regular.read(path).decode().splitlines()
+    except (OSError, ValueError):
+        return []

@@ -46,7 +46,10 @@ def _plain(value: Any) -> dict[str, Any]:
 
 
 def _mapping(data: bytes) -> dict[str, Any]:
-    record = json.loads(data)
+    try:
+        record = json.loads(data)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
     if not isinstance(record, dict):
         raise ValueError("not a JSON object")
     return record

@@ -6,10 +6,11 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from octopoid.errors import NotFound, UsageError
+from octopoid.errors import Conflict, NotFound, UsageError
 from octopoid.states import State
 
 FOLDER = ".octopoid"
+_POLICY = frozenset(("agents.yaml", "roles", "flows", "templates", ".gitignore"))
 
 
 class Layout(NamedTuple):
@@ -90,6 +91,11 @@ class Layout(NamedTuple):
     @property
     def last_tick(self) -> Path:
         return self.run / "last_tick"
+
+    @property
+    def format(self) -> Path:
+        """The number of the format of all this (`formats`)."""
+        return self.run / "format"
 
     @property
     def wake(self) -> Path:
@@ -201,4 +207,26 @@ def find_root(cwd: Path, override: str | None) -> Layout:
         )
     if not (root / FOLDER).is_dir():
         raise NotFound(f"{root} has no {FOLDER} folder", "run `octopoid init` there first")
+    refuse_links(Layout(root))
     return Layout(root)
+
+
+def refuse_links(layout: Layout) -> None:
+    """Raise Conflict where a place that octopoid writes to is a link: git can bring one, and it leads anywhere.
+
+    The policy may be links, it is only read. What is below a task's own folders is looked at by who writes there.
+    """
+    if layout.home.is_symlink():
+        raise _link(str(layout.home))
+    for folder in (layout.home, layout.queue, layout.queue / "archive", layout.run):
+        try:
+            with os.scandir(folder) as found:
+                wrong = next((one.path for one in found if one.is_symlink() and one.name not in _POLICY), None)
+        except OSError:
+            continue  # whoever needs it says so
+        if wrong is not None:
+            raise _link(wrong)
+
+
+def _link(path: str) -> Conflict:
+    return Conflict(f"{path} is a link: octopoid writes there, and follows none", "put a real folder or file there")

@@ -8,11 +8,14 @@ substitute.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
 
 from octopoid.errors import Conflict
+
+_NO_LOCK = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.EACCES)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,11 +32,17 @@ def take(path: StrPath) -> int | None:
 
 
 def is_held(path: StrPath) -> bool:
-    """Does a living process hold the lock at `path`? No such file: no. Raises OSError where flock does not work."""
+    """Does a living process hold the lock at `path`? No file that can be opened: no. Raises OSError without flock.
+
+    An agent can put a link, a pipe or a file that nobody may read in the place of its entry's lock. That is no lock,
+    and what still runs there is ended by its mark before anything else happens.
+    """
     try:
-        fd = _locked(path, os.O_RDONLY, fcntl.LOCK_SH)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
+        fd = _locked(path, os.O_RDONLY | os.O_NOFOLLOW, fcntl.LOCK_SH)
+    except OSError as error:
+        if error.errno in _NO_LOCK:
+            return False
+        raise
     if fd is None:
         return True
     os.close(fd)
@@ -73,7 +82,9 @@ class Waiting:
 
 
 def _locked(path: StrPath, flags: int, kind: int) -> int | None:
-    fd = os.open(path, flags | os.O_CLOEXEC, 0o644)
+    # O_NONBLOCK: where an agent put a pipe in the place of a lock, to open it would be to wait for ever;
+    # O_NOFOLLOW: a link would have us make a file anywhere
+    fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, kind | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from octopoid import prices
+from octopoid import prices, regular
 from octopoid.adapters import ADAPTERS, Reading
 from octopoid.adapters.base import hear
 from octopoid.evidence import Exit
@@ -64,18 +64,18 @@ def heard(log: Path, start: int, end: int, opening: Opening, config: Config) -> 
 
 def _lines(log: Path, start: int, end: int) -> Iterator[bytes]:
     try:
-        with log.open("rb") as file:
+        with regular.opened(log) as file:
             file.seek(start)
             while (left := end - file.tell()) > 0 and (line := file.readline(left)):
                 yield line
-    except FileNotFoundError:
+    except OSError:
         return
 
 
 def _size(folder: Path) -> int:
     try:
         return (folder / "output.log").stat().st_size
-    except FileNotFoundError:
+    except OSError:
         return 0
 
 

@@ -164,7 +164,7 @@ def _answered(item: Item, now: float) -> bool:
     if item.state is not State.BLOCKED or item.ledger.reason != "question" or item.problem:
         return False
     try:
-        return settled_at(item) <= now and sections.mentions_answers(store.read(item.path))
+        return settled_at(item, now) <= now and sections.mentions_answers(store.read(item.path))
     except (FileNotFoundError, Invalid):
         return False
 

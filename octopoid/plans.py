@@ -21,7 +21,8 @@ class Live(NamedTuple):
 class Projection(NamedTuple):
     """What landing a candidate would give: `tree` on top of `onto`. `ahead`: `onto` is itself not landed yet.
 
-    `empty`: the tree is the one `onto` has already, so there is nothing to land.
+    `empty`: the tree is the one `onto` has already, so there is nothing to land. `lost`: the commit that the work was
+    begun on, where the base has lost it since.
     """
 
     onto: str
@@ -31,6 +32,7 @@ class Projection(NamedTuple):
     detail: str = ""
     ahead: bool = False
     empty: bool = False
+    lost: str = ""
 
 
 class Base(NamedTuple):

@@ -233,8 +233,8 @@ def _blocked(item: Item, scene: Scene) -> Decision:
     detail = item.ledger.detail or "put into blocked by hand"
     verb = "answer" if reason == "question" else "retry"
     command = f"octopoid {verb} {item.id}"
-    if reason == "question" and settled_at(item) > scene.now:
-        return Decision(waits="not settled", text="somebody is writing the answer", until=settled_at(item))
+    if reason == "question" and settled_at(item, scene.now) > scene.now:
+        return Decision(waits="not settled", text="somebody is writing the answer", until=settled_at(item, scene.now))
     return Decision(waits="person", text=f"{reason}: {detail}", command=command)
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from octopoid import config, durable, git
+from octopoid import attempts, config, durable, git, regular
 from octopoid.errors import Invalid
 from octopoid.layout import Layout
 from octopoid.settings import Config
@@ -59,6 +58,7 @@ class Policy:
         if problems != self.problem:
             self._say(f"the policy is not valid, the last good one stays in force:\n{problems}")
             if self._keeps:
+                self.layout.last_good.mkdir(mode=0o700, exist_ok=True)  # somebody may have tidied up
                 durable.write(self.layout.last_good / PROBLEM, problems.encode(), sync=False)
         self.problem = problems
         return good
@@ -76,15 +76,15 @@ def _old(layout: Layout) -> Path:
 def _keep(layout: Layout) -> None:
     """Copy the policy to `run/last-good`, aside first, so that a kill leaves the old copy or the new one."""
     fresh = layout.run / ".last-good.new"
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
+    attempts.tidy(fresh)
+    fresh.mkdir(mode=0o700, parents=True)
     for name, _, _ in config.sources(layout.home):
         target = fresh / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes((layout.home / name).read_bytes())
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        durable.write(target, regular.read(layout.home / name, follow=True), sync=False)
     old = _old(layout)
     if layout.last_good.exists():
-        shutil.rmtree(old, ignore_errors=True)
+        attempts.tidy(old)
         layout.last_good.rename(old)
     fresh.rename(layout.last_good)
-    shutil.rmtree(old, ignore_errors=True)
+    attempts.tidy(old)

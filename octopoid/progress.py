@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from octopoid import regular
 from octopoid.adapters import ADAPTERS, base
 from octopoid.adapters.events import MESSAGE, NOTE, RETRY, STARTED, TOOL, USAGE, Hear, at_home
 from octopoid.results import clean
@@ -36,7 +37,7 @@ def progress(log: Path, adapter: str, model: str = "", home: str = "") -> Progre
     """
     hear = partial(base.hear, ADAPTERS[adapter]) if adapter in ADAPTERS else _text
     try:
-        with log.open("rb") as file:
+        with regular.opened(log) as file:
             long = os.fstat(file.fileno()).st_size > LONGEST
             data = file.read(HEAD if long else -1)
             if long:

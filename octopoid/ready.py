@@ -11,9 +11,16 @@ SETTLE = 2.0
 """A file younger than this (seconds, by mtime) may still be written by somebody's editor."""
 
 
-def settled_at(item: Item) -> float:
-    """When the file counts as completely written (seconds since the epoch)."""
-    return item.mtime + SETTLE
+_SKEW = 60.0
+"""Seconds that a file server's clock may be ahead of ours."""
+
+
+def settled_at(item: Item, now: float) -> float:
+    """When the file counts as completely written (seconds since the epoch).
+
+    The kernel gives no time of change far in the future: such a file was written before the clock was set back.
+    """
+    return item.mtime + SETTLE if item.mtime <= now + _SKEW else now
 
 
 def is_on_its_way(item: Item) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from octopoid import regular
 from octopoid.adapters import ADAPTERS, Reading
 from octopoid.adapters.base import LOST, Adapter, hear
 from octopoid.adapters.events import STARTED, TOOL
@@ -33,7 +34,7 @@ def began(log: Path, adapter: Adapter) -> tuple[str, bool]:
     """What its program calls the session, also where it was killed, and whether a tool was called in it."""
     found, read = "", 0
     try:
-        with log.open("rb") as lines:
+        with regular.opened(log) as lines:
             for line in lines:
                 for event in hear(adapter, line) or ():
                     found = found or (event.session if event.kind == STARTED else "")
@@ -42,6 +43,6 @@ def began(log: Path, adapter: Adapter) -> tuple[str, bool]:
                 read += len(line)
                 if read > _HEAD:
                     break
-    except FileNotFoundError:
+    except OSError:
         pass
     return found, False

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from octopoid import clock, closing, durable, policy, process, steer
 from octopoid.applying import Hands, Moment
+from octopoid.bookkeeping import Bookkeeper
 from octopoid.guards import Scene, load_of
 from octopoid.housekeeping import Housekeeper
 from octopoid.layout import Layout
@@ -59,6 +60,7 @@ class Scheduler:
         self.hands = Hands(layout, env, self.observer, self.surveyor, say)
         self.housekeeper = Housekeeper(layout, self.observer, say)
         self.standing = Standing(layout, say)
+        self.books = Bookkeeper(layout)
 
     def tick(self, now: Callable[[], float] = time.time) -> Tick:
         """Do everything that is due, until nothing is. Raises Invalid when there is no policy to work with."""
@@ -69,6 +71,7 @@ class Scheduler:
         for _ in range(PASSES):
             stamps = self.stamps()
             look = self.observer.look()
+            self.books.look(look, now())
             snapshot = self.surveyor.snapshot(look, config, hands.landing_retry, self.closed, now())
             plan = policy.plan(snapshot, config, now())
             due = _at_once([action for action in plan.actions if hands.may(action, now())])
@@ -77,6 +80,8 @@ class Scheduler:
             for action in due:
                 hands.apply(action, Moment(look, config, now()))
             acted += len(due)
+            if self.layout.stop_request.exists():  # on a busy queue there is always more to do
+                break
         if snapshot.breakers:
             steer.forget(self.layout, {name for agent in config.agents.values() for name in agent.breakers})
         self.housekeeper.tidy(look, now())

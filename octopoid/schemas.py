@@ -11,7 +11,9 @@ from typing import Any
 
 from octopoid import configkeys, costs, details, views
 from octopoid.adapters import events
+from octopoid.configsandbox import MODES
 from octopoid.results import MAX_DISCOVERED, MAX_TITLE, OUTCOMES
+from octopoid.runview import RunView
 from octopoid.stats import RoleStats
 from octopoid.taskhead import PRIORITIES
 from octopoid.thread import KINDS
@@ -168,13 +170,18 @@ _KINDS: Mapping[str, Schema] = {
     },
     "number": _COUNT,
     "path": _TEXT,
+    "places": _WORDS,
     "produces": {"enum": list(configkeys.PRODUCES)},
     "prose": _TEXT,
     "roles": {"anyOf": [_WORDS, _TEXT]},
     "run": {"enum": list(configkeys.RUNS)},
+    "sandboxing": {"enum": list(MODES)},
+    "size": {"anyOf": [_COUNT, {"type": "string", "pattern": "^[0-9]+[kKMGT]?i?B?$"}]},
+    "switch": {"enum": ["on", "off"]},
     "text": _TEXT,
     "tokens": {"anyOf": [_COUNT, {"type": "string", "pattern": "^[0-9]+[kM]?$"}]},
     "tools": {"anyOf": [_WORDS, _TEXT]},
+    "upto": _COUNT,
     "variables": _WORDS,
     "version": {"const": 1},
     "words": _WORDS,
@@ -185,6 +192,7 @@ _SECTIONS = {
     "limits": configkeys.LIMITS,
     "worktrees": configkeys.WORKTREES,
     "notify": configkeys.NOTIFY,
+    "sandbox": configkeys.SANDBOX,
 }
 
 
@@ -216,9 +224,33 @@ _NESTED: Mapping[str, Callable[[], Schema]] = {
     "checks": lambda: _list({"anyOf": [_keys(configkeys.CHECK), _TEXT]}),
     "gates": _gates,
     "prices": lambda: _named(configkeys.PRICE, 0),
+    "sandbox": lambda: {"anyOf": [_KINDS["sandboxing"], _keys(configkeys.SANDBOX)]},
     "schedules": lambda: _named(configkeys.SCHEDULE, 0),
     "stages": lambda: {**_list(_keys(configkeys.STAGE)), "minItems": 1},
 }
+
+
+def _undone() -> Schema:
+    return _object(dict.fromkeys(("task", "move", "at", "from", "to", "redo"), _TEXT))
+
+
+def _then() -> Schema:
+    """A `status` of the past: everything may be null, in the rows as well."""
+    empty: Schema = {"type": "null"}
+    rows = {
+        "needs_you": views.NeedView,
+        "waiting": views.TaskView,
+        "landed": views.LandedView,
+        "running": RunView,
+    }
+    told = {
+        name: {"anyOf": [_list(_object({key: {"anyOf": [one, empty]} for key, one in fields.items()})), empty]}
+        for name, kind in rows.items()
+        if (fields := record(kind)["properties"])
+    }
+    counts: Schema = {"type": "object", "additionalProperties": {"anyOf": [_COUNT, empty]}}
+    begins: Schema = {"anyOf": [_TEXT, empty]}
+    return {"at": _TEXT, "begins": begins, "counts": counts, **told, "invalid": empty, "scheduler": empty}
 
 
 def _outputs() -> dict[str, Schema]:
@@ -227,6 +259,8 @@ def _outputs() -> dict[str, Schema]:
     documents = _list(record(details.DocumentView))
     return {
         "status": _output("status", record(views.StatusView)["properties"]),
+        "status-at": _output("status", _then()),
+        "undo": _output("undo", {"dry_run": {"type": "boolean"}, "undone": _list(_undone())}),
         "list": _output("list", {"tasks": _list(task), "invalid": _list(problem)}),
         "show": _output(
             "show", {"task": task, "body": _TEXT, "documents": documents, "entries": entries, "verdicts": verdicts}
@@ -238,9 +272,31 @@ def _outputs() -> dict[str, Schema]:
         "stats": _output("stats", {"roles": _list(record(RoleStats))}),
         "cost": _output("cost", _cost()),
         "lint": _output("lint", {"problems": _list(problem), "warnings": _list(problem)}),
+        "migrate": _output(
+            "migrate",
+            {
+                **dict.fromkeys(("found", "wanted", "steps"), _COUNT),
+                "dry_run": {"type": "boolean"},
+                "done": _WORDS,
+            },
+        ),
+        "trust": _output(
+            "trust",
+            {
+                "trusted": {"type": "boolean"},
+                "runs": _list(_object(dict.fromkeys(("what", "command"), _TEXT))),
+                "notes": _WORDS,
+            },
+        ),
         "doctor": _output(
             "doctor",
-            {"findings": _list(_finding()), "fixed": _list(_object(dict.fromkeys(("code", "message", "path"), _TEXT)))},
+            {
+                "findings": _list(_finding()),
+                "fixed": _list(_object(dict.fromkeys(("code", "message", "path"), _TEXT))),
+                "repairs": _list(
+                    _object({**dict.fromkeys(("code", "message", "path"), _TEXT), "done": {"type": "boolean"}})
+                ),
+            },
         ),
     }
 
@@ -248,6 +304,8 @@ def _outputs() -> dict[str, Schema]:
 MEANINGS: Mapping[str, str] = {
     "task": "one task, as it stands in status, list and show",
     "status": "octopoid status --json",
+    "status-at": "octopoid status --at TIME --json: what cannot be known of that time is null",
+    "undo": "octopoid undo --json",
     "list": "octopoid list --json",
     "show": "octopoid show ID --json",
     "why": "octopoid why ID --json",
@@ -259,6 +317,8 @@ MEANINGS: Mapping[str, str] = {
     "cost": "octopoid cost --json",
     "lint": "octopoid lint --json",
     "doctor": "octopoid doctor --json",
+    "migrate": "octopoid migrate --json",
+    "trust": "octopoid trust --json",
     "agents": ".octopoid/agents.yaml",
     "flow": ".octopoid/flows/NAME.yaml",
     "result": "what an agent writes to $OCTOPOID_RESULT_FILE",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from octopoid import attempts, breakdown, journal, lifecycle, steer, store, taskfile
+from octopoid import attempts, bookkeeping, breakdown, journal, lifecycle, regular, steer, store, taskfile
 from octopoid.errors import Conflict, Invalid
 from octopoid.layout import Layout
 from octopoid.model import Item, Opening, Outcome, Problem
@@ -32,9 +32,9 @@ def load(layout: Layout, task: str, number: int) -> tuple[breakdown.Made, ...]:
     """What entry `number` asks for. Raises Invalid."""
     path = layout.entry(task, number) / CHILDREN
     try:
-        rows = json.loads(path.read_bytes())
+        rows = json.loads(regular.read(path))
         return tuple(breakdown.Made(row["id"], row["text"].encode(), row["proposal"]) for row in rows)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         problem = Problem(path, 0, 0, f"cannot be read: {error}", "octopoid doctor tells what can be done")
         raise Invalid(str(problem), (problem,)) from None
 
@@ -102,8 +102,10 @@ def _propose(layout: Layout, one: breakdown.Made, now: float, origin: str) -> No
     if not attempts.read(layout, one.id):
         outcome = Outcome("block", "", False, "parked", detail, now)
         attempts.begin(layout, one.id, Opening("block", now, by=origin), outcome=outcome)
-    try:
-        store.add(layout, one.id, one.text, mtime=now - SETTLE, state=State.BLOCKED)
-    except Conflict:
-        return
-    journal.append(layout, journal.Event(now, "propose", one.id, "", State.BLOCKED.value, origin, 0, detail))
+    with store.one_at_a_time(layout):
+        try:
+            store.add(layout, one.id, one.text, mtime=now - SETTLE, state=State.BLOCKED)
+        except Conflict:
+            return
+        event = journal.Event(now, "propose", one.id, "", State.BLOCKED.value, origin, 0, detail)
+        bookkeeping.write(layout, event)

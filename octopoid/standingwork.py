@@ -11,7 +11,7 @@ from contextlib import suppress
 from math import inf
 from typing import NamedTuple
 
-from octopoid import clock, durable, lifecycle, standing, store, taskfile, templating
+from octopoid import clock, durable, lifecycle, regular, standing, store, taskfile, templating
 from octopoid.breakdown import PROPOSAL
 from octopoid.errors import Conflict, Invalid, OctopoidError
 from octopoid.layout import Layout
@@ -116,7 +116,7 @@ class Standing:
         """None for a schedule that was never seen. Raises Invalid: what cannot be read stops (invariant 8)."""
         path = self.layout.schedule / name
         try:
-            at, _, cron = path.read_text(encoding="utf-8").strip().partition(" ")
+            at, _, cron = regular.read(path).decode().strip().partition(" ")
             return Note(clock.parse(at), cron)
         except FileNotFoundError:
             return None
@@ -127,7 +127,7 @@ class Standing:
             raise Invalid(f"{problem}; {hint}", (problem,), hint) from None
 
     def _remember(self, schedule: Schedule, at: float) -> float:
-        self.layout.schedule.mkdir(parents=True, exist_ok=True)
+        self.layout.schedule.mkdir(mode=0o700, parents=True, exist_ok=True)
         durable.write(self.layout.schedule / schedule.name, f"{clock.iso(at)} {schedule.cron}\n".encode())
         return at
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from octopoid import clock, durable, locks
+from octopoid import clock, durable, locks, regular
 from octopoid.errors import Invalid
 from octopoid.layout import Layout
 from octopoid.model import Breaker, Pauses, Problem
@@ -32,6 +32,8 @@ def pauses(layout: Layout) -> Pauses:
         names = os.listdir(layout.pause)
     except FileNotFoundError:
         names = []
+    except OSError:
+        names = ["all"]  # what cannot be read stops (invariant 8)
     return Pauses(
         all="all" in names,
         tasks=frozenset(name.removeprefix("task-") for name in names if name.startswith("task-")),
@@ -44,7 +46,7 @@ def attached(layout: Layout) -> dict[str, int]:
     """The tasks in whose worktree a person is, with the pid that they left, 0 = none. The kernel says who: a lock."""
     try:
         names = sorted(os.listdir(layout.attach))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     locked = (name.removesuffix(".lock") for name in names if name.endswith(".lock"))
     return {task: _pid_in(layout.attach_lock(task)) for task in locked if locks.is_held(layout.attach_lock(task))}
@@ -52,14 +54,14 @@ def attached(layout: Layout) -> dict[str, int]:
 
 def _pid_in(path: Path) -> int:
     try:
-        return int(path.read_bytes())
+        return int(regular.read(path))
     except (OSError, ValueError):
         return 0
 
 
 def pause(layout: Layout, name: str) -> bool:
     """Set the pause `all`, `task-<id>` or `agent-<name>`. False: it was set already."""
-    layout.pause.mkdir(parents=True, exist_ok=True)
+    layout.pause.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = layout.pause / name
     if path.exists():
         return False
@@ -79,7 +81,7 @@ def resume(layout: Layout, name: str) -> bool:
 def breakers(layout: Layout) -> dict[str, Breaker]:
     """The breakers by name. Raises Invalid when they cannot be read: then nothing may start (invariant 8)."""
     try:
-        record = json.loads(layout.breakers.read_bytes())
+        record = json.loads(durable.read(layout.breakers))
         return {name: _breaker(name, facts) for name, facts in record.items()}
     except FileNotFoundError:
         return {}
@@ -159,10 +161,10 @@ def _holding(layout: Layout) -> locks.Waiting:
 def wake(layout: Layout) -> None:
     """Tell a running scheduler that there is something to see."""
     try:
-        layout.wake.touch()
+        layout.wake.touch(0o600)
     except FileNotFoundError:
-        layout.run.mkdir(parents=True, exist_ok=True)
-        layout.wake.touch()
+        layout.run.mkdir(mode=0o700, parents=True, exist_ok=True)
+        layout.wake.touch(0o600)
 
 
 def _breaker(name: str, facts: Mapping[str, Any]) -> Breaker:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from octopoid import durable, locks, process, store
+from octopoid import durable, locks, process, regular, store
 from octopoid.errors import Conflict
 from octopoid.layout import Layout
 from octopoid.states import State
@@ -84,9 +84,9 @@ def wait_until_free(lock: Path, seconds: float) -> bool:
 
 def _grace(entry: Path) -> float:
     try:
-        record = json.loads((entry / "steps.json").read_bytes())
+        record = json.loads(regular.read(entry / "steps.json"))
         return float(record["grace"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return GRACE
 
 
@@ -95,8 +95,8 @@ def holder(layout: Layout) -> int | None:
     if not locks.is_held(layout.scheduler_lock):
         return None
     try:
-        return int(json.loads(layout.scheduler_pid.read_bytes())["pid"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return int(json.loads(durable.read(layout.scheduler_pid))["pid"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return 0
 
 

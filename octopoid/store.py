@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from octopoid import durable, locks
-from octopoid.errors import Conflict, Invalid, LostRace
+from octopoid.errors import Conflict, Invalid, LostRace, NotFound
 from octopoid.layout import Layout
 from octopoid.model import Problem
 from octopoid.states import ACTIVE, RANK, TRANSITIONS, Move, State
@@ -64,6 +64,13 @@ def scan(layout: Layout, names: Callable[[Path], frozenset[str]] | None = None) 
     return Scan(tuple(places), finished, tuple(strays))
 
 
+def elsewhere(layout: Layout) -> Path | None:
+    """A queue folder on another file system than the queue: a move is one rename, which cannot cross (EXDEV)."""
+    device = layout.queue.stat().st_dev
+    folders = [layout.moving, *(layout.folder(state) for state in State)]
+    return next((one for one in folders if one.is_dir() and one.stat().st_dev != device), None)
+
+
 def ids_in(folder: Path) -> frozenset[str]:
     """The ids of a folder by names alone: no file is opened or looked at."""
     try:
@@ -90,6 +97,14 @@ def read(path: Path) -> bytes:
             return file.read()
         except OSError as error:
             raise _unreadable(path, error.strerror or str(error)) from None
+
+
+def seen(path: Path) -> bytes:
+    """As `read`, for who saw the file a moment ago. Raises LostRace where it is gone, Invalid."""
+    try:
+        return read(path)
+    except FileNotFoundError:
+        raise LostRace(f"{path.stem} was moved meanwhile", f"octopoid show {path.stem} says where it is now") from None
 
 
 def find(layout: Layout, task: str) -> tuple[State, Path] | None:
@@ -126,6 +141,13 @@ def durable_names(folder: Path) -> list[str]:
         return []
 
 
+def is_whole(layout: Layout) -> bool:
+    """Is every folder there? While one is missing (moved away, a mount that is not there yet), a file that is nowhere
+    did not vanish.
+    """
+    return all(layout.folder(state).is_dir() for state in State)
+
+
 def add(layout: Layout, task: str, data: bytes, mtime: float | None = None, state: State = State.INCOMING) -> Path:
     """A new task file in `state`, durable when this returns. Raises Conflict when the id is taken anywhere."""
     if find(layout, task) is not None:
@@ -147,20 +169,26 @@ def add(layout: Layout, task: str, data: bytes, mtime: float | None = None, stat
     return path
 
 
+def one_at_a_time(layout: Layout) -> locks.Waiting:
+    """Held while a task moves, and until the journal says so: its lines stand in the order of the moves.
+
+    Between its rewriting and its last rename a file could be renamed away by somebody else's move, and writing would
+    make it again, empty of what came between (LESSONS 1). Raises Conflict.
+    """
+    layout.run.mkdir(mode=0o700, exist_ok=True)
+    return locks.waiting(layout.run / "moving.lock", MOVING, 0.001)
+
+
 def move(layout: Layout, task: str, verb: str, leaves: State, rewrite: Callable[[bytes], bytes] | None = None) -> State:
     """Move the file of `task` out of `leaves` as `verb` says; `rewrite` changes octopoid's own sections on the way.
 
-    Raises LostRace when the file is not in `leaves` or its new name is taken: then nothing was changed. Raises OSError
-    as the file system gives it (EXDEV is never answered by a copy).
+    The caller holds `one_at_a_time`. Raises LostRace when the file is not in `leaves` or its new name is taken: then
+    nothing was changed. Raises OSError as the file system gives it (EXDEV is never answered by a copy).
     """
     rule = TRANSITIONS[verb]
     if leaves not in rule.leaves:
         raise ValueError(f"{verb} does not leave {leaves}")
-    # One move at a time: between its rewriting and its last rename a file could be renamed away by somebody else's
-    # move, and writing would make it again, empty of what came between (LESSONS 1).
-    layout.run.mkdir(exist_ok=True)
-    with locks.waiting(layout.run / "moving.lock", MOVING, 0.001):
-        return _move(layout, task, rule, leaves, rewrite)
+    return _move(layout, task, rule, leaves, rewrite)
 
 
 def _move(layout: Layout, task: str, rule: Move, leaves: State, rewrite: Callable[[bytes], bytes] | None) -> State:
@@ -186,7 +214,7 @@ def _move(layout: Layout, task: str, rule: Move, leaves: State, rewrite: Callabl
 def put_back(layout: Layout, task: str, state: State) -> bool:
     """A file that a killed move left in `.moving` goes back to the folder it was leaving. False: nothing was there."""
     moving, home = _moving_path(layout, state, task), layout.task_file(state, task)
-    with locks.waiting(layout.run / "moving.lock", MOVING, 0.001):
+    with one_at_a_time(layout):
         if not os.path.lexists(moving) or os.path.lexists(home):
             return False
         durable.rename(moving, home)
@@ -208,6 +236,9 @@ def _rename(layout: Layout, source: Path, target: Path, task: str, leaves: State
     try:
         durable.rename(source, target)
     except FileNotFoundError:
+        if not target.parent.is_dir():
+            missing = f"the folder {layout.short(target.parent)} is missing"
+            raise NotFound(missing, "octopoid doctor --fix makes it") from None
         raise _lost(task, leaves) from None
     except FileExistsError:
         raise LostRace(occupied(layout, source, target)) from None

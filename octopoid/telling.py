@@ -43,7 +43,7 @@ def pass_on(layout: Layout, task: str, number: int, words: str) -> Said:
 def _is_ours(inbox: Path) -> bool:
     """Make it where it is not there. An agent can reach it: where it put anything else there it hears nothing."""
     if not os.path.lexists(inbox):
-        inbox.mkdir()
+        inbox.mkdir(mode=0o700)
     return stat.S_ISDIR(inbox.lstat().st_mode)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from octopoid import attempts, hearing, journal, results, steer, stopping, store, taskfile, telling
+from octopoid import attempts, hearing, journal, regular, results, steer, stopping, store, taskfile, telling
 from octopoid.errors import Conflict, Invalid, NotFound, UsageError
 from octopoid.layout import Layout
 from octopoid.model import Choice, Entry, Finding, Opening, Outcome, Result, Subtask, Task
@@ -99,7 +99,7 @@ def decisions(layout: Layout, task: str) -> tuple[Decided, ...]:
     made: list[Decided] = []
     for number in sorted(int(name) for name in store.durable_names(folder) if name.isdecimal()):
         try:
-            said = results.load((layout.entry(task, number) / results.SAID).read_bytes())
+            said = results.load(regular.read(layout.entry(task, number) / results.SAID))
         except FileNotFoundError:
             continue
         if said.decisions:
@@ -126,9 +126,10 @@ def say(layout: Layout, task: str, text: str, now: float) -> telling.Said:
         raise UsageError("there is nothing to say", f"octopoid say {task} -m TEXT")
     if len(words) > MAX_SAID:
         raise UsageError(f"{len(words)} characters; a message has at most {MAX_SAID}", "name a file instead")
-    begun = attempts.begin(layout, task, Opening("say", now, by="person", text=words))
     first = words.splitlines()[0][:200]
-    journal.append(layout, journal.Event(now, "say", task, by="person", entry=begun.number, detail=first))
+    with store.one_at_a_time(layout):
+        begun = attempts.begin(layout, task, Opening("say", now, by="person", text=words))
+        journal.append(layout, journal.Event(now, "say", task, by="person", entry=begun.number, detail=first))
     steer.wake(layout)
     return telling.pass_on(layout, task, begun.number, words)
 
@@ -159,7 +160,7 @@ def _task(layout: Layout, task: str, path: Path, first: float | None) -> Post:
 
 def _read(layout: Layout, task: str, entry: Entry, full: bool) -> _Told:
     try:
-        said = results.load((layout.entry(task, entry.number) / results.SAID).read_bytes())
+        said = results.load(regular.read(layout.entry(task, entry.number) / results.SAID))
         return _Told(layout, task, entry, said, "", full)
     except FileNotFoundError:
         return _Told(layout, task, entry, Result(), "", full)
@@ -256,7 +257,7 @@ def _prompt(told: _Told) -> Iterator[Post]:
         return
     if told.full:
         try:
-            text = path.read_text(encoding="utf-8", errors="replace")
+            text = regular.read(path).decode("utf-8", "replace")
         except OSError as error:
             text = f"the prompt cannot be read: {error.strerror}"
     else:
@@ -348,6 +349,7 @@ _MOVES: Mapping[str, str] = {
     "cancel": "given up",
     "move": "moved by hand into {to}",
     "attach": "at work in its worktree (octopoid attach)",
+    "undo": "taken back:",
 }
 _ENTRIES: Mapping[str, Callable[[_Told], Iterator[Post]]] = {
     "attempt": _attempt,

@@ -279,7 +279,7 @@ def _why_incoming(item: Item, what: Task, look: Look, now: float, pauses: Pauses
     if item.ledger.retry_at > now:
         after = f" after: {item.ledger.detail}" if item.ledger.detail else ""
         return "backoff", f"waits until {clock.local(item.ledger.retry_at)}{after}"
-    if settled_at(item) > now:
+    if settled_at(item, now) > now:
         return "not settled", "the file changed a moment ago; it may still be written"
     return "", ""
 

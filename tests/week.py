@@ -402,8 +402,8 @@ class Person:
             file.seek(self._read)
             whole = file.read().rpartition(b"\n")[0]
         self._read += len(whole) + bool(whole)
-        rows = [json.loads(line) for line in whole.splitlines()]
-        waiting = {row["task"] for row in rows if row["event"] == "retry"}
+        rows = [_row(line) for line in whole.splitlines()]
+        waiting = {row["task"] for row in rows if row.get("event") == "retry"}
         tasks = sorted(one for one in waiting if self.asked[f"hurry {one}"] < 2 and self._waits(one))
         self.asked.update(f"hurry {one}" for one in tasks)
         if tasks:
@@ -411,6 +411,13 @@ class Person:
 
     def _waits(self, task: str) -> bool:
         return (self.repo.layout.queue / "incoming" / f"{task}.md").exists()
+
+
+def _row(line: bytes) -> dict[str, Any]:
+    """A line of the journal; a full disk may have cut it short, and then it is passed over."""
+    with suppress(ValueError):
+        return dict(json.loads(line))
+    return {}
 
 
 def live(repo: Repo, seed: int, patience: int, say: Callable[[str], None]) -> Run:
@@ -422,7 +429,7 @@ def live(repo: Repo, seed: int, patience: int, say: Callable[[str], None]) -> Ru
     for number in range(1, ROUNDS + 1):
         before = person.decisions.total()
         with repo.background("run", "--until-empty") as running:
-            _watch(running, person)
+            watch(running, person)
             told += running.text()
         left = person.act()
         say(f"round {number}: {time.monotonic() - begun:.0f} s, {person.decisions.total()} decisions, {left} to come")
@@ -431,7 +438,7 @@ def live(repo: Repo, seed: int, patience: int, say: Callable[[str], None]) -> Ru
     return Run(number, time.monotonic() - begun, dict(person.decisions), told, tuple(person.troubles))
 
 
-def _watch(running: Background, person: Person) -> None:
+def watch(running: Background, person: Person) -> None:
     """Until the program has left. When little happens the person hurries what can be hurried and decides the rest."""
     events, deadline = person.repo.layout.events, time.monotonic() + PATIENCE
     while running.process.poll() is None:

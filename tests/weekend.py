@@ -55,6 +55,15 @@ class Report(NamedTuple):
 
 def examine(repo: Repo, plan: Plan, run: Run) -> Report:
     """Everything that must hold, and the numbers."""
+    weekend, wrong = read(repo, run)
+    wrong += [f"{task} is gone" for task in plan.files if task not in weekend.stories]
+    for look in (_ends, _landings, _children, caps, leftovers, _trees, doctor, bugs):
+        wrong += look(weekend)
+    return Report(tuple(wrong), tuple(_numbers(weekend)))
+
+
+def read(repo: Repo, run: Run) -> tuple[Weekend, list[str]]:
+    """Every task there is, and what cannot be read or is there twice."""
     wrong: list[str] = []
     stories: dict[str, Story] = {}
     for state in State:
@@ -69,11 +78,7 @@ def examine(repo: Repo, plan: Plan, run: Run) -> Report:
                 continue
             text = path.read_text(encoding="utf-8")
             stories[path.stem] = Story(path.stem, state, task, text, entries, fold(entries))
-    weekend = Weekend(repo, config.load(repo.layout.home), stories, _landed(repo), run)
-    wrong += [f"{task} is gone" for task in plan.files if task not in stories]
-    for look in (_ends, _landings, _children, _caps, _leftovers, _trees, _doctor, _bugs):
-        wrong += look(weekend)
-    return Report(tuple(wrong), tuple(_numbers(weekend)))
+    return Weekend(repo, config.load(repo.layout.home), stories, _landed(repo), run), wrong
 
 
 def _landed(repo: Repo) -> Counter[str]:
@@ -159,7 +164,7 @@ def _depth(weekend: Weekend, story: Story) -> int:
     return 1 + _depth(weekend, parent) if parent else 0
 
 
-def _caps(weekend: Weekend) -> Iterator[str]:
+def caps(weekend: Weekend) -> Iterator[str]:
     """No loop went round more often than it may, counted afresh and not by the program's own fold."""
     caps = weekend.policy.limits
     for one in weekend.stories.values():
@@ -194,7 +199,7 @@ def _counts(story: Story) -> Iterator[tuple[int, Counter[str]]]:
     yield number, count
 
 
-def _leftovers(weekend: Weekend) -> Iterator[str]:
+def leftovers(weekend: Weekend) -> Iterator[str]:
     """No process, no lock that somebody holds, nothing half made."""
     layout = weekend.repo.layout
     for pid, command in marked(weekend.repo.root).items():
@@ -231,12 +236,12 @@ def _trees(weekend: Weekend) -> Iterator[str]:
     )
 
 
-def _doctor(weekend: Weekend) -> Iterator[str]:
+def doctor(weekend: Weekend) -> Iterator[str]:
     found = weekend.repo.octopoid("doctor", "--json", ok=None).json()["findings"]
     yield from (f"doctor: {one['code']}: {one['message']}" for one in found if one["severity"] == "error")
 
 
-def _bugs(weekend: Weekend) -> Iterator[str]:
+def bugs(weekend: Weekend) -> Iterator[str]:
     """What the scheduler says of its own mistakes, and what the person was told."""
     yield from (f"the person was told: {trouble}" for trouble in weekend.run.troubles)
     told = weekend.run.told

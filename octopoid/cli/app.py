@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import os
 import sys
 from typing import NamedTuple, NoReturn
 
 from octopoid import __version__
-from octopoid.errors import Invalid, OctopoidError
+from octopoid.errors import REFUSALS, Invalid, OctopoidError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,6 +54,7 @@ COMMANDS: dict[str, Command] = {
     "retry": Command("moves", "Try again, with a new budget.", MOVE, "retry"),
     "cancel": Command("moves", "Give a task up.", MOVE, "cancel"),
     "reopen": Command("moves", "Work again on a task that is done.", MOVE, "reopen"),
+    "undo": Command("undo", "Take back your last move.", MOVE),
     "project": Command("project", "Tasks that land together: list, show, land.", STEER),
     "run": Command("run", "The scheduler, in the foreground.", STEER),
     "pause": Command("steering", "Start nothing more: everything, some tasks, or an agent.", STEER, "pause"),
@@ -63,6 +63,7 @@ COMMANDS: dict[str, Command] = {
     "attach": Command("attach", "Your shell in a task's worktree, hands off meanwhile.", STEER),
     "service": Command("service", "Run the scheduler as a service of your system.", STEER),
     "init": Command("init", "Make the .octopoid folder of a repository.", KEEP),
+    "trust": Command("trust", "Let the policy of a clone run commands, once per repository.", KEEP),
     "roles": Command("roles", "What agents are for, and where each role comes from.", KEEP),
     "flows": Command("flows", "The ways a task can go, drawn as text.", KEEP),
     "config": Command("config", "Check the policy: agents.yaml, roles and flows.", KEEP),
@@ -71,6 +72,7 @@ COMMANDS: dict[str, Command] = {
     "clean": Command("clean", "Archive what is done and remove what is left over.", KEEP),
     "doctor": Command("doctor", "Find what is wrong with this machine and this queue.", KEEP),
     "instructions": Command("instructions", "What an agent should know about working here.", KEEP),
+    "migrate": Command("migrate", "Bring a queue of another version to this one's format, or back.", KEEP),
     "schema": Command("schema", "The JSON schema of an output or a file.", KEEP),
     "paths": Command("paths", "Where everything is.", KEEP),
     "demo": Command("demo", "See it work, in a scratch repository.", KEEP),
@@ -94,19 +96,6 @@ _SHORT = {
 """What people, prompts and scripts ask for all day. The parser would be half of the time (docs/benchmarks.md)."""
 
 _FOLDERS = ("incoming", "claimed", "provisional", "blocked", "done")
-
-# What the person's machine refuses is no bug of ours.
-_THEIRS = {
-    errno.EACCES,
-    errno.EPERM,
-    errno.EROFS,
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EIO,
-    errno.EMFILE,
-    errno.ENFILE,
-    errno.ENOLCK,
-}
 
 
 def main() -> NoReturn:
@@ -183,24 +172,28 @@ def _tell(error: OctopoidError) -> None:
 
 
 def _unexpected(error: Exception) -> int:
-    if isinstance(error, OSError) and error.errno in _THEIRS:
+    if isinstance(error, OSError) and error.errno in REFUSALS:
         _give_up_stdout()
-        sys.stderr.write(f"octopoid: {error.filename or 'cannot go on'}: {error.strerror}\n")
+        where = error.filename or "cannot go on"
+        sys.stderr.write(late("legible").clean_text(f"octopoid: {where}: {error.strerror}\n"))
         sys.stderr.write("next: octopoid doctor looks at disks, locks and permissions\n")
         return 1
     text = "".join(importlib.import_module("traceback").format_exception(error))
     path = _crash_log(text)
-    sys.stderr.write(f"octopoid: this is a bug in octopoid {__version__}: {type(error).__name__}: {error}\n")
-    sys.stderr.write(f"the whole story is in {path}; please report it\n" if path else text)
+    what = f"octopoid: this is a bug in octopoid {__version__}: {type(error).__name__}: {error}\n"
+    sys.stderr.write(
+        late("legible").clean_text(what + (f"the whole story is in {path}; please report it\n" if path else text))
+    )
     return 1
 
 
 def _crash_log(text: str) -> Path | None:
     """Where the traceback was written, or None where there is no queue, or no room in it."""
     try:
-        path: Path = late("cli.speak").layout().run / "crash.log"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(f"octopoid {__version__}\n{sys.argv}\n{text}", encoding="utf-8", errors="backslashreplace")
+        path: Path = late("cli.speak").layout(any_format=True).run / "crash.log"
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        story = f"octopoid {__version__}\n{sys.argv}\n{text}".encode("utf-8", "backslashreplace")
+        late("durable").write(path, story, sync=False)
     except (OctopoidError, OSError):
         return None
     return path

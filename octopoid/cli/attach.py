@@ -13,7 +13,7 @@ import typer
 
 from octopoid import attaching, attempts, lifecycle, programs, steer, stopping, terminal
 from octopoid.attaching import Left, Place, User
-from octopoid.cli import common
+from octopoid.cli import common, trust
 from octopoid.errors import Conflict, OctopoidError, TimedOut, UsageError
 from octopoid.layout import Layout
 from octopoid.look import Observer
@@ -56,6 +56,7 @@ def attach(
     stopping.refuse_agents(layout)
     if resume and shell:
         raise UsageError("--resume starts the agent's program, --shell another one", "give one of them")
+    trust.require(layout)
     task = lifecycle.resolve(layout, word)
     site = Site(layout, Policy(layout, common.say, keep=False).current(), os.environ)
     _item(layout, task)

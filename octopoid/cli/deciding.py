@@ -116,7 +116,7 @@ def _answers(layout: Layout, task: str, messages: Sequence[str]) -> tuple[tuple[
     asked = _asked(ledger, found[0])
     if not asked:
         raise Conflict(f"{task} is in {found[0].value} and asks nothing", f"octopoid why {task}")
-    answered = replies.pairs(asked, sections.answers(store.read(found[1])), list(messages))
+    answered = replies.pairs(asked, sections.answers(store.seen(found[1])), list(messages))
     missing = replies.unanswered(answered)
     if missing and not messages and common.interactive():
         answered = tuple((question, text or _ask_question(question)) for question, text in answered)

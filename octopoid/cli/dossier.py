@@ -49,7 +49,7 @@ def of_trouble(layout: Layout, task: str) -> Dossier:
 def _task(layout: Layout, task: str) -> Task | None:
     found = store.find(layout, task)
     try:
-        return taskfile.parse(store.read(found[1]), found[1]) if found else None
+        return taskfile.parse(store.seen(found[1]), found[1]) if found else None
     except OctopoidError:
         return None
 

@@ -108,7 +108,7 @@ def _question(layout: Layout, one: views.NeedView) -> bool:
     task = one.task or ""
     asked = lifecycle.ledger_of(layout, task).questions
     place = store.find(layout, task)
-    typed = sections.answers(store.read(place[1])) if place else ()
+    typed = sections.answers(store.seen(place[1])) if place else ()
     answers: list[str] = []
     for number, (question, there) in enumerate(replies.pairs(asked, typed, []), start=1):
         common.say(f"  question: {common.clean_text(question)}")

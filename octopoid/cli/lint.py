@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -91,6 +92,8 @@ def _parse(path: Path) -> tuple[Problem, ...]:
         taskfile.parse(store.read(path), path)
     except Invalid as error:
         return error.problems
+    except FileNotFoundError:
+        raise NotFound(f"{path} is not there any more", "octopoid list shows where its task is") from None
     return ()
 
 
@@ -116,10 +119,19 @@ def _warnings(words: list[str]) -> Iterable[Problem]:
     known = judged.policy(layout) if layout else None
     if layout is None or known is None:
         return
-    paths = [Path(word) if os.path.lexists(word) else _of_id(layout, word) for word in words]
-    paths = paths or [item.path for item in reading.observe(layout).look.items if item.task and not item.problem]
-    for path in (one for one in paths if not _is_policy(one, layout) and not _parse(one)):
-        yield from _of_task(path, taskfile.parse(store.read(path), path), known)
+    for path, task in _valid(words, layout):
+        yield from _of_task(path, task, known)
+
+
+def _valid(words: list[str], layout: Layout) -> Iterable[tuple[Path, Task]]:
+    """The valid tasks among these, or in the whole queue; as one look found them: files move meanwhile."""
+    if not words:
+        items = reading.observe(layout).look.items
+        yield from ((item.path, item.task) for item in items if item.task and not item.problem)
+    for path in (Path(word) if os.path.lexists(word) else _of_id(layout, word) for word in words):
+        if not _is_policy(path, layout):
+            with contextlib.suppress(Invalid, FileNotFoundError):
+                yield path, taskfile.parse(store.read(path), path)
 
 
 def _of_task(path: Path, task: Task, known: Config) -> Iterable[Problem]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -11,9 +12,9 @@ from typing import Annotated, Any
 
 import typer
 
-from octopoid import clock, lifecycle, locks
+from octopoid import clock, credentials, lifecycle, locks, regular
 from octopoid.adapters import ADAPTERS, base
-from octopoid.cli import common, logview, reading
+from octopoid.cli import common, judged, logview, reading
 from octopoid.errors import NotFound, UsageError
 from octopoid.layout import Layout
 from octopoid.model import Entry, Outcome
@@ -59,6 +60,8 @@ def log(
     if as_json:
         logview.emit(_head(task, entry))
     write = _writer(entry, str(layout.home / "worktrees" / task), raw, as_json)
+    if not raw:
+        write = logview.hiding(write, _secrets(layout))
     for data in _follow(folder) if follow else _read(folder / "output.log"):
         write(data)
     write(b"")
@@ -78,6 +81,15 @@ def _writer(entry: Entry, home: str, raw: bool, as_json: bool) -> logview.Write:
     if raw or not (adapter or common.terminal()):
         return logview.raw
     return logview.as_text(hear, home) if adapter else logview.plain()
+
+
+def _secrets(layout: Layout) -> tuple[credentials.Secret, ...]:
+    """Of this shell, and of the service: the log holds whatever its program printed."""
+    known = judged.policy(layout)
+    named = {name for agent in known.agents.values() for name in agent.env} if known else ()
+    stored = credentials.stored(os.environ)
+    of_service = credentials.secrets(stored, {*stored})
+    return (*credentials.secrets(os.environ, named), *of_service)
 
 
 def _silent(_line: bytes) -> None:
@@ -149,14 +161,14 @@ def _about(entry: Entry) -> str:
 
 
 def _read(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
+    with regular.opened(path) as file:
         while data := file.read(_CHUNK):
             yield data
 
 
 def _follow(folder: Path) -> Iterator[bytes]:
     """What is in the log and what is still written to it, until the entry is closed or nobody holds its lock."""
-    with (folder / "output.log").open("rb") as file:
+    with regular.opened(folder / "output.log") as file:
         while True:
             over = (folder / "outcome.json").exists() or not locks.is_held(folder / "lock")
             data = file.read(_CHUNK)

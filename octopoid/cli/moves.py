@@ -124,7 +124,7 @@ def _cancel(ids: common.Ids) -> None:
         deciding.cancel(layout, task)
 
     _run(ids, layout, one)
-    common.next_step("octopoid status shows what depended on it; octopoid clean --dry-run shows what can be removed")
+    common.next_step("octopoid status shows what depended on it; octopoid undo takes it back")
 
 
 @reopen.command(epilog=common.examples("octopoid reopen add-dark-mode -m 'the toggle forgets the choice'"))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from octopoid import needs, runview, steer, views
+from octopoid import needs, runview, steer, trust, views
 from octopoid.cli import reading, render, speak
 from octopoid.clock import local, parse
 from octopoid.layout import Layout
@@ -46,7 +46,7 @@ def gather(layout: Layout, now: float, base: str = "") -> views.StatusView:
     running = tuple(sorted(runs(layout, looked.items, now), key=lambda one: one.started))
     working = {one.task for one in running}
     scheduler = reading.scheduler(layout, reading.policy_problem(layout))
-    asked_for = (*needs_of_policy(scheduler), *needs.needs(looked, waits, working))
+    asked_for = (*_trust(layout, scheduler), *needs_of_policy(scheduler), *needs.needs(looked, waits, working))
     idle = needs.waits_for_scheduler(looked, waits)
     if idle and not scheduler.running:
         detail = f"no scheduler runs, and {idle} {'task waits' if idle == 1 else 'tasks wait'} for one"
@@ -83,6 +83,14 @@ def _mends(problem: str) -> str:
     return "octopoid doctor --fix" if "breakers.json" in problem else "octopoid config check"
 
 
+def _trust(layout: Layout, scheduler: views.SchedulerView) -> tuple[views.NeedView, ...]:
+    """A policy that came by clone runs nothing yet. One that a scheduler works with was trusted before it began."""
+    if scheduler.running or trust.is_trusted(layout.root):
+        return ()
+    detail = "the policy in .octopoid may not run commands here before you say so"
+    return (views.NeedView(None, "trust", detail, f"{trust.COMMAND} --show", None),)
+
+
 def needs_of_policy(scheduler: views.SchedulerView) -> tuple[views.NeedView, ...]:
     """A policy that cannot be used, an agent that cannot start: a person must mend it."""
     problem = scheduler.config_problem
@@ -103,9 +111,10 @@ def _needs(layout: Layout, found: views.StatusView) -> render.Table:
 
 
 def _running(found: views.StatusView) -> render.Table:
-    notes = (render.Column("retrying", "bold yellow", note=True, loud=True), render.Column("doing", note=True))
+    loud = (render.Column(name, "bold yellow", note=True, loud=True) for name in ("retrying", "exposed"))
+    notes = (*loud, render.Column("doing", note=True))
     columns = (_ID, render.Column("agent"), _DETAIL, *notes)
-    rows = tuple((one.task, who(one), progress(one), silence(one), one.doing) for one in found.running)
+    rows = tuple((one.task, who(one), progress(one), silence(one), exposure(one), one.doing) for one in found.running)
     return render.Table("running", columns, rows, "bold green")
 
 
@@ -119,6 +128,8 @@ def progress(one: runview.RunView) -> str:
     """How long it runs, when it was heard of last, and what it used."""
     parts = [f"attempt {one.attempt}"] if one.attempt else []
     parts.append(f"for {render.span(one.elapsed_s)}")
+    if one.sandbox:
+        parts.append(f"shut in ({one.sandbox})")
     if one.silent_s is not None:
         parts.append(f"last output {render.span(one.silent_s)} ago")
     return ", ".join((*parts, *_spent(one)))
@@ -137,6 +148,11 @@ def _spent(one: runview.RunView) -> Iterator[str]:
 def silence(one: runview.RunView) -> str:
     """Loud: nobody shall wait for a model that does not answer without knowing it."""
     return f"! the model does not answer ({one.retrying})" if one.retrying else ""
+
+
+def exposure(one: runview.RunView) -> str:
+    """Loud: the policy wants it shut in, and it is not."""
+    return f"! not shut in: {one.exposed}" if one.exposed else ""
 
 
 def _waiting(found: views.StatusView) -> render.Table:

@@ -18,14 +18,14 @@ def paths(
     name: str = typer.Argument("", metavar="[NAME]", help="Print this path alone."), as_json: common.Json = False
 ) -> None:
     """Print where everything is."""
-    where = common.layout()
+    where = common.layout(any_format=True)
     found = _paths(where)
     if name and name not in found:
         raise typer.BadParameter(f"no such place: {name}; known: {', '.join(found)}")
     if as_json:
         common.emit("paths", **found)
     elif name:
-        common.out(found[name])
+        common.data(found[name])  # for a script, byte for byte
     else:
         for key, path in found.items():
             common.out(f"{key:<12}  {path}")

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from octopoid import attempts, gitfiles, locks, look, runview, sections, steer, store, taskfile, views
+from octopoid import attempts, durable, gitfiles, locks, look, regular, runview, sections, steer, store, taskfile, views
 from octopoid.cli.app import late
 from octopoid.errors import Invalid, NotFound
 from octopoid.layout import Layout
@@ -120,7 +120,15 @@ def signs(layout: Layout, task: str, entry: Entry) -> runview.Signs:
         alive=locks.is_held(folder / "lock"),
         pid=pid if isinstance(pid, int) else None,
         output_at=_mtime(folder / "output.log"),
+        **_shut_in(folder),
     )
+
+
+def _shut_in(folder: Path) -> dict[str, str]:
+    """What shuts this run in, or why nothing does although the policy wants it (`probe`); {}: it does not."""
+    record = read_json(folder / "sandbox.json")
+    program = os.path.basename(str(record.get("program") or ""))  # noqa: PTH119 - a name
+    return {"sandbox": program, "exposed": "" if program else str(record.get("why"))} if record.get("work") else {}
 
 
 def progress(layout: Layout, task: str, entry: Entry, alive: bool) -> runview.Progress:
@@ -143,8 +151,8 @@ def ended(layout: Layout, found: Found) -> frozenset[str]:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object, {} where there is none that can be read."""
     try:
-        record = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        record = json.loads(durable.read(path))
+    except (OSError, ValueError, RecursionError):
         return {}
     return record if isinstance(record, dict) else {}
 
@@ -154,7 +162,8 @@ def landed(layout: Layout, found: Found) -> tuple[views.LandedView, ...]:
     newest: dict[str, views.LandedView] = {}
     for record in reversed(_journal_tail(layout)):
         task = str(record.get("task", ""))
-        if record.get("to") == State.DONE.value and task not in newest and found.look.ids.get(task) in SATISFYING:
+        came = record.get("to") == State.DONE.value and record.get("event") != "undo"
+        if came and task not in newest and found.look.ids.get(task) in SATISFYING:
             newest[task] = views.LandedView(task, str(record.get("at", "")), str(record.get("event", "")))
         if len(newest) == LANDED:
             break
@@ -234,11 +243,11 @@ def _policy_times(layout: Layout) -> list[float]:
 
 def _journal_tail(layout: Layout) -> list[dict[str, Any]]:
     try:
-        with layout.events.open("rb") as file:
+        with regular.opened(layout.events) as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - _JOURNAL_TAIL))
             lines = file.read().splitlines()
-    except FileNotFoundError:
+    except OSError:
         return []
     return [record for line in lines if (record := _record(line))]
 
@@ -246,7 +255,7 @@ def _journal_tail(layout: Layout) -> list[dict[str, Any]]:
 def _record(line: bytes) -> dict[str, Any]:
     try:
         record = json.loads(line)
-    except ValueError:  # the first line may be cut, the last one torn
+    except (ValueError, RecursionError):  # the first line may be cut, the last one torn
         return {}
     return record if isinstance(record, dict) else {}
 
@@ -260,6 +269,6 @@ def _mtime(path: Path) -> float | None:
 
 def _text(path: Path) -> str | None:
     try:
-        return path.read_text(encoding="utf-8", errors="replace").strip() or None
+        return durable.read(path).decode("utf-8", "replace").strip() or None
     except OSError:
         return None

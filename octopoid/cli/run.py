@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from octopoid import daemon, stopping
-from octopoid.cli import common
+from octopoid import daemon, setup, stopping
+from octopoid.cli import common, trust
 from octopoid.errors import Conflict, UsageError
 from octopoid.layout import Layout, main_worktree, worktree_of
 from octopoid.scheduler import Tick
@@ -46,6 +46,8 @@ def run(
         common.next_step("octopoid run does it; octopoid why ID tells more")
         return
     _refuse_worktree(layout)
+    trust.require(layout)
+    setup.make_private(layout)
     told = _Told(layout, quiet=once)
     code = daemon.run(
         layout, once=once, until_empty=until_empty, interval=interval, say=common.say, progress=told.progress

@@ -78,6 +78,7 @@ def _facts(
     for run in overview.runs(layout, (item,), common.now()):
         yield "running", f"{overview.who(run)}: {overview.progress(run)}"
         yield "doing", overview.silence(run) or run.doing
+        yield "sandbox", overview.exposure(run)
     yield "file", layout.short(item.path)
     yield "priority", view.priority or ""
     yield "role", view.role or ""
