@@ -18,17 +18,20 @@ PACKAGE = PROJECT / "octopoid"
 # A module imports from lower floors, and from its own where that makes no circle. A package is one word.
 FLOORS = (
     # words: values, errors, the map of the disk
-    "errors hints lean clock states settings model yamltext layout plans prices",
+    "errors hints legible curbs lean regular clock states settings model yamltext layout formats plans prices",
     # thought: what can be decided or read without touching the queue
     "ready jsontext evidence fold gates guards gating order policy deliverables framing standing breakdown sections"
-    " taskhead taskfile configkeys configread configroles configgates configagents configtemplate flowfiles rolefiles"
-    " results prompts config replies adapters judging service scripted_agent budgets hearing resuming tally",
+    " taskhead taskfile configkeys configread configsandbox configroles configgates configagents configtemplate"
+    " flowfiles rolefiles results prompts config replies adapters judging service scripted_agent budgets hearing"
+    " resuming tally sandbox",
     # hands: one door per foreign thing
-    "durable locks programs process runner gitfiles git worktrees workspace merging journal store steer attempts documents"
-    " templating look editor installing detect setup builtin credentials terminal agentnote",
+    "durable forging locks programs process runner gitfiles git confined intrusions worktrees workspace merging"
+    " journal store steer attempts documents templating look editor installing detect trust setup gitview sandboxing"
+    " inside builtin credentials terminal agentnote",
     # verbs: evidence, section, rename, event; and plain values about what is there
-    "lifecycle spawning landing steps launching closing stopping cleaning policyfile views needs details schemas"
-    " thread stats projects doctor metering costs progress runview telling attaching instructions",
+    "bookkeeping undoing history lifecycle spawning landing steps launching closing stopping cleaning policyfile"
+    " views needs details schemas thread stats projects migrating doctor metering costs progress runview telling"
+    " attaching instructions",
     # pulse: observe, plan, apply; watch, wait, signals
     "standingwork projecting observing applying housekeeping scheduler daemon demo demofeature",
     # doors

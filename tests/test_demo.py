@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from books import settled
 from harness import Answer, Repo, end_marked, eventually, git, landed, make_repo
 
 from octopoid import demo, demofeature
@@ -50,8 +51,11 @@ def _shown(place: Path, *options: str) -> Iterator[Shown]:
     answer = caller.octopoid("demo", *options, env={"TMPDIR": str(temporary)}, ok=None, timeout=PATIENCE)
     assert answer.status == 0, answer.out + answer.err
     (scratch,) = temporary.glob("octopoid-demo-*")
-    yield Shown(answer, Repo(scratch, caller.env), caller, temporary)
+    there = Repo(scratch, caller.env)
+    yield Shown(answer, there, caller, temporary)
+    wrong = settled(there)
     end_marked(place)
+    assert not wrong, "\n".join(wrong)
 
 
 def test_every_valid_task_becomes_a_commit(shown: Shown) -> None:

@@ -30,7 +30,7 @@ def test_an_agent_has_a_folder_of_its_own_for_litter(repo: Repo, task: str) -> N
 
 def test_a_folder_of_somebody_else_is_not_used(tmp_path: Path) -> None:
     entry = tmp_path / ("x" * 80)
-    place = attempts._scratch(entry)
+    place = attempts.scratch_place(entry)
     place.symlink_to(tmp_path)
     try:
         with pytest.raises((Conflict, FileExistsError)):

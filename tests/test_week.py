@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import week
 import weekend
+from books import settled
 from harness import drop
 
 TASKS, PATIENCE, SEED = 30, 1, 1
@@ -22,6 +23,7 @@ def test_every_task_of_a_short_week_ends_somewhere_and_no_loop_exceeds_its_cap(t
     report = weekend.examine(repo, plan, run)
     print("\n".join(report.lines))
     assert not report.wrong, "\n".join(report.wrong)
+    assert settled(repo) == []
 
 
 def test_the_same_seed_gives_the_same_week() -> None:
