@@ -157,6 +157,8 @@ def _heal(item: Item) -> Decision | None:
         return Decision(Heal(item.id))
     if not ledger.expected or ledger.expected == item.state.value:
         return None
+    if item.state is State.CLAIMED and ledger.open is not None and ledger.open.opening.kind == "attempt":
+        return None  # killed between the claim's rename and its marker: no person's `mv`, which would renew budgets
     if item.state is State.CLAIMED:
         return Decision(GiveBack(item.id, item.state, "moved into claimed by hand; only the scheduler claims"))
     if item.state is State.PROVISIONAL and not ledger.candidate:

@@ -256,7 +256,7 @@ def test_a_line_of_json_for_everything_that_happened(queue: Repo) -> None:
 
 
 def test_what_no_agent_printed_is_text(queue: Repo) -> None:
-    opening = Opening("gate", 1.0, gate="checks")
+    opening = Opening("gate", 1.0, gate="checks", key="tests")
     drop(queue, "first", "# First\n", state=State.PROVISIONAL)
     attempts.begin(queue.layout, "first", opening, {"output.log": b"1 passed\n\xff", "pid": b"{}"}, locked=True)
     assert objects(queue, "first")[1:] == [{"kind": "text", "text": "1 passed"}, {"kind": "text", "text": "\ufffd"}]

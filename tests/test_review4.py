@@ -299,6 +299,7 @@ def test_evidence_that_cannot_be_read_is_said_to_be_that(tmp_path: Path, text: s
         evidence.read_exit(tmp_path)
 
 
+@pytest.mark.messy_books("it loses evidence of what landed, and puts the rest aside")
 def test_what_was_spent_and_cannot_be_told_is_said_by_everybody(repo: Repo) -> None:
     """Of a task that is archived: nothing started, nobody said why, and `doctor` found nothing."""
     said = """printf '{"outcome": "done", "usage": {"usd": 1}}' > "$OCTOPOID_RESULT_FILE" """

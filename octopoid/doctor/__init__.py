@@ -225,7 +225,12 @@ def _safely(check: Check, case: Case) -> list[Finding]:
 
 
 def _sorted(found: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Each once, the worst first. Of damaged evidence two checks may tell: what it stops says more than what it is."""
+
     def place(one: Finding) -> tuple[int, str, str]:
         return SEVERITIES.index(one.severity), one.code, str(one.path or "")
 
-    return tuple(sorted(dict.fromkeys(found), key=place))
+    known: dict[object, Finding] = {}
+    for one in sorted(dict.fromkeys(found), key=place):
+        known.setdefault((one.code, one.path) if one.code == "evidence" else one, one)
+    return tuple(known.values())

@@ -75,7 +75,7 @@ def _unknown_spending(case: Case, told: Collection[Path]) -> Iterator[Finding]:
             folder = one.path.parent.parent
             if folder not in told:
                 message = f"{one.message}; until then nothing starts, because there is a budget for the day"
-                yield Finding("evidence", ERROR, message, _about_evidence(case, one._replace(path=folder)), folder)
+                yield Finding("evidence", ERROR, message, _about_evidence(case, one._replace(path=folder)), one.path)
 
 
 def _code(one: Problem, tasks: Mapping[Path, str], attempts: Path) -> str:
