@@ -1,6 +1,6 @@
 """Bugs that are planted on purpose into a copy of the package, and the test that catches each (docs/reliability.md).
 
-A plant replaces one piece of text that must be there exactly once. `scripts/plants` plants them all, one at a time.
+A plant replaces pieces of text that must each be there exactly once. `scripts/plants` plants them all, one at a time.
 """
 
 from __future__ import annotations
@@ -18,44 +18,80 @@ TIMEOUT = 300.0
 """Seconds for the test that is to fail."""
 
 
-class Plant(NamedTuple):
-    """`module`: below `octopoid/`. `old` becomes `new`. `test`: fails then, and passes as things are."""
+class Edit(NamedTuple):
+    """`module`: below `octopoid/`. `old` becomes `new`."""
 
-    name: str
     module: str
     old: str
     new: str
+
+
+class Plant(NamedTuple):
+    """`test` fails with the edits, and passes as things are."""
+
+    name: str
     test: str
+    edits: tuple[Edit, ...]
 
 
 PLANTS: tuple[Plant, ...] = (
     Plant(
         "lost rename",
-        "store.py",
-        "    _rename(layout, moving, target, task, leaves)\n    return rule.enters",
-        "    return rule.enters",
         "test_life.py::test_a_question_is_asked_in_the_file_and_answered_there",
+        (
+            Edit(
+                "store.py",
+                "    _rename(layout, moving, target, task, leaves)\n    return rule.enters",
+                "    return rule.enters",
+            ),
+        ),
     ),
     Plant(
         "missing fsync order",
-        "durable.py",
-        "            _write_all(fd, data)\n            if sync:\n                os.fsync(fd)\n",
-        "            _write_all(fd, data)\n",
         "test_faults.py::test_what_was_acknowledged_survives_a_power_cut",
+        (
+            Edit(
+                "durable.py",
+                "            _write_all(fd, data)\n            if sync:\n                os.fsync(fd)\n",
+                "            _write_all(fd, data)\n",
+            ),
+        ),
     ),
     Plant(
         "unreleased claim",
-        "policy.py",
-        'return Decision(GiveBack(item.id, item.state, "claimed, but nothing works on it"))',
-        'return Decision(waits="running", text="somebody works on it", command="")',
         "test_hands.py::test_mv_to_where_a_task_cannot_be_is_put_back_and_worked_on",
+        (
+            Edit(
+                "policy.py",
+                'return Decision(GiveBack(item.id, item.state, "claimed, but nothing works on it"))',
+                'return Decision(waits="running", text="somebody works on it", command="")',
+            ),
+        ),
+    ),
+    Plant(
+        "double landing",
+        "test_kills.py::test_a_life_goes_on_wherever_it_is_killed[after]",
+        (
+            # a landing that a kill cut short is given up without asking the base, which has it already
+            Edit(
+                "landing.py",
+                "        return _advance(layout, item, entry, now, drop)\n",
+                '        _give_up(layout, item.id, entry, "the scheduler died meanwhile", now)\n'
+                "        return Landed(False)\n",
+            ),
+            Edit("gating.py", "if projection.empty or item.ledger.bare:", "if item.ledger.bare:"),
+        ),
     ),
     Plant(
         "leaked env",
-        "steps.py",
-        'if name in ENVIRONMENT or name in named or name.startswith("LC_")',
-        'if name in ENVIRONMENT or name not in ("", *named)',
         "test_life.py::test_the_environment_of_an_agent_is_an_allow_list",
+        (
+            Edit(
+                "steps.py",
+                'if name in ENVIRONMENT or name in named or name.startswith("LC_")',
+                'if name in ENVIRONMENT or name not in ("", *named)',
+            ),
+        ),
     ),
 )
 
@@ -65,12 +101,15 @@ def package() -> Path:
     return PROJECT / "octopoid"
 
 
-def planted(plant: Plant) -> str:
-    """The module with the bug. Raises ValueError where the text is not there exactly once."""
-    text = (package() / plant.module).read_text(encoding="utf-8")
-    if text.count(plant.old) != 1:
-        raise ValueError(f"{plant.name}: {plant.module} has the text {text.count(plant.old)} times:\n{plant.old}")
-    return text.replace(plant.old, plant.new)
+def planted(plant: Plant) -> dict[str, str]:
+    """The modules with the bug. Raises ValueError where a text is not there exactly once."""
+    texts = {}
+    for one in plant.edits:
+        text = (package() / one.module).read_text(encoding="utf-8")
+        if text.count(one.old) != 1:
+            raise ValueError(f"{plant.name}: {one.module} has the text {text.count(one.old)} times:\n{one.old}")
+        texts[one.module] = text.replace(one.old, one.new)
+    return texts
 
 
 def environment(place: Path) -> Path:
@@ -93,10 +132,10 @@ def environment(place: Path) -> Path:
 
 def run(place: Path, plant: Plant | None, test: str) -> tuple[bool, str]:
     """Whether `test` passes in the environment at `place` with `plant`, and what it said."""
+    changed = planted(plant) if plant else {}
     for path in package().rglob("*.py"):
-        copy = place / "src/octopoid" / path.relative_to(package())
-        changed = planted(plant) if plant and path == package() / plant.module else None
-        text = path.read_text(encoding="utf-8") if changed is None else changed
+        name = str(path.relative_to(package()))
+        copy, text = place / "src/octopoid" / name, changed.get(name) or path.read_text(encoding="utf-8")
         if copy.read_text(encoding="utf-8") != text:
             copy.write_text(text, encoding="utf-8")
     env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}

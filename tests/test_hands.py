@@ -420,6 +420,19 @@ def kill_something(repo: Repo, daemon: Background, chance: random.Random) -> Non
     daemon.kill()
 
 
+def test_a_folder_that_is_missing_is_said_and_doctor_makes_it(repo: Repo) -> None:
+    """It was taken for a lost race, and tried again for ever: 56 entries in a minute."""
+    script(repo, every(WRITE))
+    drop(repo, "one", "# One\n")
+    repo.layout.folder(State.CLAIMED).rmdir()
+    said = repo.octopoid("run", "--once").err
+    assert "the folder .octopoid/queue/claimed is missing" in said
+    assert state_of(repo, "one") is State.INCOMING
+    repo.octopoid("doctor", "--fix", ok=(0, 1))
+    repo.octopoid("run", "--until-empty")
+    assert state_of(repo, "one") is State.DONE
+
+
 def test_a_move_whose_name_is_taken_waits_and_says_so(repo: Repo) -> None:
     """An editor saved a file of that name into incoming while the task was claimed and then failed."""
     script(repo, every([*held(repo)[:2], {"fail": "no"}], WRITE))
