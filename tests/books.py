@@ -159,7 +159,7 @@ def _evidence(lines: list[Line], entries: tuple[Entry, ...]) -> Iterator[str]:
 def _git(repo: Repo, books: Books) -> Iterator[str]:
     """What landed by the entries is in git, once, and nothing else of ours is."""
     made = [
-        (task, entry.opening.result_sha)
+        (task, entry.opening)
         for task, entries in books.entries.items()
         for entry in entries
         if entry.opening.kind == "landing" and entry.outcome is not None and entry.outcome.verb == "land"
@@ -173,9 +173,10 @@ def _git(repo: Repo, books: Books) -> Iterator[str]:
     bases = git(repo, "log", "--first-parent", "--exclude=octopoid/*", "--branches", form, ok=(0, 128)).splitlines()
     of = {row[0]: row[1] for row in map(str.split, bases) if len(row) == 2}
     every = set(git(repo, "log", "--branches", "--format=%H", ok=(0, 128)).split())
-    for task, result in made:
-        if result not in every:
-            yield f"{task}: its result {result[:12]} is on no branch"
+    names = set(git(repo, "branch", "--format=%(refname:short)", ok=(0, 128)).split())
+    for task, opening in made:  # the branch of a project goes when the project has landed, as one commit perhaps
+        if opening.result_sha not in every and opening.base in names:
+            yield f"{task}: its result {opening.result_sha[:12]} is on no branch"
     theirs = set(of.values())
     for task in sorted(theirs - {task for task, _ in made}):
         if task in books.folders and books.folders[task] is not State.PROVISIONAL:

@@ -608,21 +608,22 @@ def test_events(queue: Repo) -> None:
     lifecycle.release(queue.layout, "asked", "main", "go on", time.time())
     lines = queue.octopoid("events").out.splitlines()
     assert [re.split(r"  +", line.strip())[2:5] for line in lines] == [
+        ["enqueue", "asked", "· → incoming"],
         ["block", "asked", "incoming → blocked"],
         ["release", "asked", "blocked → incoming"],
     ]
-    found = valid("events", queue.octopoid("events", "--since", "1", "--json").json())
-    assert [(one["seq"], one["event"], one["by"]) for one in found["events"]] == [(2, "release", "person")]
+    found = valid("events", queue.octopoid("events", "--since", "2", "--json").json())
+    assert [(one["seq"], one["event"], one["by"]) for one in found["events"]] == [(3, "release", "person")]
 
 
 def test_events_follow(queue: Repo) -> None:
     blocked(queue, "asked")
     with queue.background("events", "-f", "--json") as follower:
-        eventually(lambda: follower.text().count("\n") == 1)
-        lifecycle.release(queue.layout, "asked", "main", "", time.time())
         eventually(lambda: follower.text().count("\n") == 2)
+        lifecycle.release(queue.layout, "asked", "main", "", time.time())
+        eventually(lambda: follower.text().count("\n") == 3)
         seen = [json.loads(line) for line in follower.text().splitlines()]
-        assert [one["event"] for one in seen] == ["block", "release"]
+        assert [one["event"] for one in seen] == ["enqueue", "block", "release"]
         assert follower.process.poll() is None
 
 

@@ -422,6 +422,7 @@ def test_a_tasks_own_budget_stops_its_review(repo: Repo) -> None:
     assert (task["state"], task["reason"]) == ("blocked", "budget") and task["candidate"]
 
 
+@pytest.mark.messy_books("it takes evidence away")
 def test_evidence_that_cannot_be_read_stops(repo: Repo) -> None:
     script(repo, every(paid(0.1)), limits={"usd_per_role": {"implementer": 5}})
     drop(repo, "first", "# First\n")
