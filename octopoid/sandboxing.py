@@ -231,10 +231,19 @@ def _needed(said: dict[str, Any], home: str) -> list[str]:
         os.path.dirname(sys.executable)
     )  # with -S, as a runner has it, sys.prefix is not the venv's
     paths = [home, said["root"], python, sys.base_prefix, os.path.dirname(os.path.abspath(__file__))]
-    paths += [folder for folder in os.environ.get("PATH", "").split(os.pathsep) if os.path.isdir(folder)]
+    folders = [folder for folder in os.environ.get("PATH", "").split(os.pathsep) if os.path.isdir(folder)]
     covered = ("/tmp/", "/var/tmp/", "/run/")  # noqa: S108 - names
+    paths += [*folders, *(place for folder in folders if folder.startswith(covered) for place in _linked(folder))]
     near = [path for path in dict.fromkeys((*paths, *map(os.path.realpath, paths))) if path.startswith(covered)]
     return [path for path in near if path != home]
+
+
+def _linked(folder: str) -> list[str]:
+    """Where the programs are to which the links in `folder` lead; all packages with one that npm installed."""
+    reals = (os.path.realpath(one.path) for one in os.scandir(folder) if one.is_symlink())
+    return [
+        real.partition("/node_modules/")[0] if "/node_modules/" in real else os.path.dirname(real) for real in reals
+    ]
 
 
 def _fetch(source: Path, target: Path) -> None:
