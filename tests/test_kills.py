@@ -47,7 +47,11 @@ AGAIN = {"after": ((8, (30, 5)),)}
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("life", [AFTER, WORK, SPLIT, STOP], ids=lambda life: life.name)
+@pytest.mark.parametrize(
+    "life",
+    [AFTER, WORK, pytest.param(SPLIT, marks=pytest.mark.deep), pytest.param(STOP, marks=pytest.mark.deep)],
+    ids=lambda life: life.name,
+)
 def test_a_life_goes_on_wherever_it_is_killed(life: Life, tmp_path: Path) -> None:
     world = World(life, tmp_path / "w")
     everything = points(world)

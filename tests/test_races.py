@@ -11,6 +11,7 @@ def test_each_task_is_claimed_once(repo: Repo) -> None:
     assert races.claims(repo, 8, 100) == []
 
 
+@pytest.mark.deep
 @pytest.mark.timeout(300)
 def test_verbs_editors_and_a_scheduler_at_once_lose_nothing(repo: Repo) -> None:
     assert races.moves(repo, 6, 24, 4.0) == []

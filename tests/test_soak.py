@@ -17,6 +17,7 @@ HASTY = {"attempts": 1, "rounds": 1}
 """Who has one attempt waits out no backoff."""
 
 
+@pytest.mark.deep
 @pytest.mark.timeout(240)
 def test_the_books_of_a_short_soak_balance_and_what_is_wrong_is_noticed(tmp_path: Path) -> None:
     repo, plan = soak.make(tmp_path, SEED, TASKS, HASTY)
