@@ -24,8 +24,8 @@ FLOORS = (
     " taskhead taskfile configkeys configread configroles configgates configagents configtemplate flowfiles rolefiles"
     " results prompts config replies adapters judging service scripted_agent budgets hearing resuming tally",
     # hands: one door per foreign thing
-    "durable locks programs process runner gitfiles git worktrees workspace merging journal store steer attempts documents"
-    " templating look editor installing detect setup builtin credentials terminal agentnote",
+    "durable locks programs process runner gitfiles git worktrees workspace merging journal store steer attempts"
+    " documents templating look editor installing detect setup builtin credentials terminal agentnote",
     # verbs: evidence, section, rename, event; and plain values about what is there
     "lifecycle spawning landing steps launching closing stopping cleaning policyfile views needs details schemas"
     " thread stats projects doctor metering costs progress runview telling attaching instructions",
