@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from octopoid.configkeys import SANDBOX
 from octopoid.hints import nearest
 from octopoid.settings import Sandbox
-from octopoid.yamltext import Node
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # whoever starts something comes by here, without a policy to read
     from octopoid.configread import Reader
+    from octopoid.yamltext import Node
 
 MODES = ("off", "on", "required", "bwrap", "sandbox-exec")
 """From the weakest: the last three are equally strict."""

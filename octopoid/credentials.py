@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from octopoid.adapters import ADAPTERS
-from octopoid.service import ENV_FILE
+from octopoid.layout import ENV_FILE
 from octopoid.settings import Agent
 
 _MIXED, _ACCOUNT = (".claude.json",), "oauthAccount"

@@ -96,8 +96,10 @@ class GitError(OctopoidError):
 
     def __init__(self, argv: tuple[str, ...], status: int, stderr: str) -> None:
         said = [line for line in stderr.splitlines() if line.strip()]
-        fatal = [line for line in said if line.startswith(("fatal:", "error:"))]  # advice may follow
-        last = (fatal or said or [f"exit status {status}"])[-1].strip()
+        fatal = [at for at, line in enumerate(said) if line.startswith(("fatal:", "error:"))]  # advice may follow
+        last = said[fatal[-1] if fatal else -1].strip() if said else f"exit status {status}"
+        if fatal and last.endswith(":"):  # a list follows
+            last = " ".join((last, *(line.strip() for line in said[fatal[-1] + 1 :])))
         super().__init__(f"git {' '.join(argv[:3])}: {last}")
         self.argv = argv
         self.status = status

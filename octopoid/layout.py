@@ -10,6 +10,9 @@ from octopoid.errors import Conflict, NotFound, UsageError
 from octopoid.states import State
 
 FOLDER = ".octopoid"
+ENV_FILE = ".config/octopoid/env"
+"""Below the home folder: NAME=value lines for the service alone."""
+
 _POLICY = frozenset(("agents.yaml", "roles", "flows", "templates", ".gitignore"))
 
 

@@ -17,10 +17,7 @@ from typing import NamedTuple
 from xml.parsers.expat import ExpatError
 
 from octopoid.errors import UsageError
-from octopoid.layout import Layout
-
-ENV_FILE = ".config/octopoid/env"
-"""Below the home folder: NAME=value lines for the service alone."""
+from octopoid.layout import ENV_FILE, Layout
 
 NEVER_AGAIN = (2, 3, 4, 5)
 """Exit statuses after which a restart would only say the same again: usage, no root, invalid policy, another runs."""

@@ -7,7 +7,7 @@ import shlex
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from octopoid import durable, locks
 from octopoid.errors import Conflict, Invalid, LostRace, NotFound
@@ -17,6 +17,9 @@ from octopoid.states import ACTIVE, RANK, TRANSITIONS, Move, State
 
 MOVING = 30.0
 """Seconds that a move waits for another one; each takes milliseconds."""
+
+SAVES = 5
+"""How often a person may save while their file is rewritten; each time takes milliseconds."""
 
 MAX_BYTES = 16 * 1024 * 1024
 
@@ -81,6 +84,11 @@ def ids_in(folder: Path) -> frozenset[str]:
 
 def read(path: Path) -> bytes:
     """The bytes of a task file. Never follows a link, never hangs on a pipe. Raises Invalid, FileNotFoundError."""
+    with _opened(path) as file:
+        return _content(file, path)
+
+
+def _opened(path: Path) -> BinaryIO:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -92,11 +100,15 @@ def read(path: Path) -> bytes:
         os.close(descriptor)
         large = f"larger than {MAX_BYTES // 1024 // 1024} MiB"
         raise _unreadable(path, large if stat.S_ISREG(facts.st_mode) else "not a regular file")
-    with os.fdopen(descriptor, "rb") as file:
-        try:
-            return file.read()
-        except OSError as error:
-            raise _unreadable(path, error.strerror or str(error)) from None
+    return os.fdopen(descriptor, "rb", buffering=0)
+
+
+def _content(file: BinaryIO, path: Path) -> bytes:
+    try:
+        file.seek(0)
+        return file.read()
+    except OSError as error:
+        raise _unreadable(path, error.strerror or str(error)) from None
 
 
 def seen(path: Path) -> bytes:
@@ -222,14 +234,22 @@ def put_back(layout: Layout, task: str, state: State) -> bool:
 
 
 def _rewrite(path: Path, rewrite: Callable[[bytes], bytes]) -> None:
-    """Replace the content in one step and keep the mtime: age is part of the order of tasks."""
-    facts = path.stat(follow_symlinks=False)
-    before = read(path)
-    after = rewrite(before)
-    if after == before:
-        return
-    durable.write(path, after)
-    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    """Replace the content in one step and keep the mtime: age is part of the order of tasks.
+
+    An editor that opened the file before it moved here writes into the old one, which nobody would read again: what
+    it holds afterwards counts.
+    """
+    with _opened(path) as file:
+        facts, before = os.fstat(file.fileno()), _content(file, path)
+        if rewrite(before) == before:
+            return
+        for _ in range(SAVES):
+            durable.write(path, rewrite(before))
+            os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+            saved = _content(file, path)
+            if saved == before:
+                return
+            before = saved
 
 
 def _rename(layout: Layout, source: Path, target: Path, task: str, leaves: State) -> None:

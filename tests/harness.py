@@ -21,7 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from octopoid import trust
+from octopoid import lifecycle, trust
 from octopoid.adapters import ADAPTERS, events
 from octopoid.layout import Layout
 from octopoid.states import RANK, State
@@ -285,6 +285,13 @@ def places(repo: Repo, task: str) -> tuple[State, ...]:
 def state_of(repo: Repo, task: str) -> State | None:
     """The folder of `task`, None if it is nowhere (or in the middle of a move)."""
     return next(iter(places(repo, task)), None)
+
+
+def at_once(repo: Repo, task: str) -> None:
+    """Wait for a failed attempt of `task`, and let the next one begin without its backoff of ten seconds."""
+    eventually(lambda: lifecycle.ledger_of(repo.layout, task).charged, 30, f"no attempt of {task} failed")
+    eventually(lambda: state_of(repo, task) is State.INCOMING, message=f"{task} did not come back")
+    repo.octopoid("retry", task)
 
 
 def landed(repo: Repo, branch: str = "main") -> tuple[str, ...]:

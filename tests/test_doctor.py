@@ -31,6 +31,8 @@ from octopoid.cli import doctor as command
 from octopoid.model import Opening, Outcome
 from octopoid.states import State
 
+pytestmark = pytest.mark.xdist_group("doctor")  # what it stands on is made once, not by each process
+
 # --- nothing is wrong ---
 
 

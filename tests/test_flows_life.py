@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import Repo, commit, drop, eventually, git, landed, script, state_of
+from harness import Repo, at_once, commit, drop, eventually, git, landed, script, state_of
 
 from octopoid import attempts
 from octopoid.model import Entry
@@ -214,6 +214,7 @@ def test_wrong_subtasks_come_back_with_what_is_wrong(repo: Repo) -> None:
     team(repo, roles, flow)
     drop(repo, "big", "---\nflow: mine\n---\n# Something big\n")
     with repo.background("run"):
+        at_once(repo, "big")
         eventually(lambda: state_of(repo, "big") is State.DONE, 40)
     assert len(landed(repo)) == 1
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from harness import Repo, commit, drop, eventually, git, init, landed, script, state_of, write_config
+from harness import Repo, at_once, commit, drop, eventually, git, init, landed, script, state_of, write_config
 
 from octopoid.states import State
 
@@ -364,6 +364,7 @@ def test_the_users_hooks_run_and_a_refusal_goes_back(repo: Repo) -> None:
     script(repo, every(WRITE, second), limits={"attempts": 2})
     drop(repo, "hook", "# Hook\n")
     with repo.background("run"):
+        at_once(repo, "hook")
         eventually(lambda: state_of(repo, "hook") is State.DONE, 40, "it did not land after the hook was content")
     assert any("no ok file" in one.read_text() for one in repo.layout.entries("hook").glob("*/prompt.md"))
 

@@ -308,6 +308,7 @@ def test_a_supervised_landing_does_not_land_what_was_rejected_before_it_had_the_
     assert state_of(repo, "no") is State.INCOMING
 
 
+@pytest.mark.messy_books("the file that was saved is in no entry")
 def test_an_editors_save_behind_a_claim_does_not_hang_the_loop_when_the_attempt_fails(repo: Repo) -> None:
     """Guard `occupied`: the task stays, both paths are shown; nothing spins (DESIGN §4)."""
     script(repo, every([*held(repo), {"fail": "no"}]))
@@ -330,6 +331,7 @@ def test_an_editors_save_behind_a_claim_does_not_hang_the_loop_when_the_attempt_
     assert len(log.read_text().splitlines()) < 10, log.read_text()
 
 
+@pytest.mark.messy_books("two files of one task are a person's to sort out")
 def test_a_file_in_moving_whose_home_is_taken_does_not_spin(repo: Repo) -> None:
     script(repo, every(WRITE))
     drop(repo, "both", "# Both\n")

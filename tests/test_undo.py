@@ -46,8 +46,8 @@ def words(repo: Repo, task: str) -> list[str]:
 
 
 def judged(repo: Repo, task: str = "work") -> None:
-    """A task whose candidate waits for a person's yes."""
-    script(repo, every(WRITE, WRITE), gates=["checks", "human"])
+    """A task whose candidate waits for a person's yes; after a no the agent does something else."""
+    script(repo, every(WRITE, [{"write": {"path": "again.txt", "text": "again\n"}}]), gates=["checks", "human"])
     drop(repo, task, f"# {task}\n")
     repo.octopoid("run", "--until-empty", ok=(6,))
     assert state_of(repo, task) is State.PROVISIONAL
@@ -248,14 +248,19 @@ def dies(repo: Repo, at: int, *args: str) -> int:
     return subprocess.run(argv, cwd=repo.root, env=env, capture_output=True, check=False).returncode
 
 
-@pytest.mark.parametrize(("verb", "step"), [("answer", 3), ("cancel", 5)])
+DEEP = (pytest.mark.deep, pytest.mark.timeout(300))
+
+
+@pytest.mark.parametrize(
+    ("verb", "step"), [("answer", 5), pytest.param("answer", 1, marks=DEEP), pytest.param("cancel", 1, marks=DEEP)]
+)
 def test_killed_anywhere_it_is_done_or_not_and_the_journal_says_so_once(repo: Repo, verb: str, step: int) -> None:
     asked(repo)
     argv = ("answer", "work", "-m", "blue") if verb == "answer" else ("cancel", "work")
     after = State.INCOMING if verb == "answer" else State.CANCELLED
     kills = 0
     repo.octopoid("pause")
-    for at in range(1, 80, step):  # with step 1 for both it is exhaustive: two minutes
+    for at in range(1, 80, step):
         if state_of(repo, "work") is not after:
             repo.octopoid(*argv)
         status = dies(repo, at, "undo")

@@ -71,6 +71,7 @@ def init(
     """
     layout = setup.repository(_start(context))
     _check_options(layout, base, adapter)
+    tracked = setup.tracked(layout)  # before anything is made: a git that cannot read the repository says so here
     is_new = not layout.agents_yaml.exists()
     complete = setup.is_complete(layout)
     ask = common.interactive() and not yes
@@ -84,7 +85,7 @@ def init(
         _write_note(layout)
     if not is_new:
         _about_kept(layout, base, adapter)
-    _trust(layout, ask)
+    _trust(layout, ask, tracked)
     _warn(layout)
     if complete:
         common.next_step("octopoid status; octopoid config check reads agents.yaml again after an edit")
@@ -240,11 +241,11 @@ def _about(layout: Layout, choice: _Choice) -> None:
         common.say("nothing but you stands before landing: better add `checks:` to .octopoid/agents.yaml")
 
 
-def _trust(layout: Layout, ask: bool) -> None:
+def _trust(layout: Layout, ask: bool, tracked: tuple[str, ...]) -> None:
     """What is not in git did not come by a clone: it is the user's own. `-y` is no yes to what somebody else wrote."""
     if trust.is_trusted(layout.root):
         return
-    if not setup.tracked(layout) or setup.settle_trust(layout, common.now()):
+    if not tracked or setup.settle_trust(layout, common.now()):
         trust.mark(layout.root, common.now())
         return
     try:

@@ -15,7 +15,7 @@ from octopoid import config, installing, service, stopping
 from octopoid.cli import common, trust
 from octopoid.errors import Conflict, Invalid, UsageError
 from octopoid.installing import Changed
-from octopoid.layout import Layout
+from octopoid.layout import ENV_FILE, Layout
 from octopoid.service import Job
 
 cli = typer.Typer(no_args_is_help=True, help="Run the scheduler as a service: systemd, launchd or cron.")
@@ -70,7 +70,7 @@ def install(
         )
         _tell_installed(kind, done)
     if job.wants:
-        common.say(f"agents want {', '.join(job.wants)}: write NAME=value lines into ~/{service.ENV_FILE} (chmod 600)")
+        common.say(f"agents want {', '.join(job.wants)}: write NAME=value lines into ~/{ENV_FILE} (chmod 600)")
     common.next_step("octopoid status says whether the scheduler runs; octopoid doctor whether it finds everything")
 
 
