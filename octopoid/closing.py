@@ -15,6 +15,7 @@ from octopoid import (
     credentials,
     documents,
     durable,
+    ending,
     evidence,
     framing,
     gates,
@@ -71,7 +72,7 @@ def close(
     Before anything is re-queued everything that carries the entry's mark is ended and confirmed gone (LESSONS 17).
     """
     config, folder = premises.config, layout.entry(item.id, entry.number)
-    if not process.end_marked(str(folder), END_GRACE):
+    if not ending.end_marked(str(folder), END_GRACE):
         return None
     known = _secrets(premises)
     remains = _said_without(_remains(layout, item, entry, config), known)
@@ -163,7 +164,7 @@ def _ancestors(layout: Layout, item: Item) -> list[str]:
 def close_stray(layout: Layout, task: str, entry: Entry, where: str, config: Config, now: float) -> bool:
     """Close an open entry of a task that is not in an active folder any more. False: it could not be ended yet."""
     folder = layout.entry(task, entry.number)
-    if not process.end_marked(str(folder), END_GRACE):
+    if not ending.end_marked(str(folder), END_GRACE):
         return False
     exit_ = _exit(folder)
     reading, word = _reading(folder, entry, exit_, config), Result()
@@ -182,8 +183,8 @@ def end_forgotten(layout: Layout, task: str) -> bool:
     """
     folder = layout.entries(task)
     for entry in [folder / name for name in store.durable_names(folder) if name.isdecimal()]:
-        if process.marked(str(entry)):
-            if not process.end_marked(str(entry), END_GRACE):
+        if ending.marked(str(entry)):
+            if not ending.end_marked(str(entry), END_GRACE):
                 return False
             entry.rename(folder / f".foreign-{entry.name}")
     return True
@@ -198,7 +199,7 @@ def end(layout: Layout, task: str, entry: Entry, why: str, gently: bool) -> None
             durable.write(stop, why.encode(), sync=False)  # not through a link that an agent put there
         process.signal_runner(str(folder))
     else:
-        process.end_marked(str(folder), END_GRACE)
+        ending.end_marked(str(folder), END_GRACE)
 
 
 def refuse(layout: Layout, item: Item, refusal: Refuse, config: Config, now: float) -> None:

@@ -12,24 +12,21 @@ from __future__ import annotations
 import fcntl
 import os
 import sys
-import time
 
 from octopoid import lean, regular
 from octopoid.lean import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
 LOCK_FD = 3  # where a runner and its steps find the descriptor that holds the entry's lock
 MARK = "OCTOPOID_ATTEMPT_DIR"
 _PID_BYTES = 4096  # of an entry's `pid`; ours has 150
-KILL_PATIENCE = 5.0  # seconds until processes that survive SIGKILL (uninterruptible, another user's) are given up
-LOOKS = 12  # that must find nobody, one after the other, before there is nobody
-QUIET = 4  # how many of them a look is worth during which nothing was started on this machine
 
 _PROC = os.path.exists("/proc/self/stat")
+_CHUNK = 32 << 10  # bytes; the environment of nearly everybody is smaller, and a look is spent with reading these
 _TICKS = os.sysconf("SC_CLK_TCK")
 PACKAGE = os.path.dirname(os.path.abspath(__file__))
 # -I -S: no site-packages, no PYTHON* variables. The package by its own folder: where that lies may be site-packages.
@@ -132,20 +129,6 @@ def reap(pids: Iterable[int]) -> set[int]:
     return gone
 
 
-def marked(entry: str) -> set[int]:
-    """Everybody but us whose environment has the mark of `entry`, as far as we may read it."""
-    return set(marked_processes(entry))
-
-
-def marked_processes(entry: str) -> dict[int, Process]:
-    """The same with what is known about each; UNSEEN for one that ended between two looks at it."""
-    wanted = b"\0" + os.fsencode(f"{MARK}={os.path.abspath(entry)}") + b"\0"
-    me = os.getpid()
-    return {
-        pid: _process(pid) or UNSEEN for pid in _pids() if pid != me and wanted in b"\0" + _read(f"/proc/{pid}/environ")
-    }
-
-
 def family(root: int, table: dict[int, Process] | None = None) -> dict[int, Process]:
     """The living descendants of `root`, by pid, from `table` or from a look now."""
     table = processes() if table is None else table
@@ -166,7 +149,7 @@ def processes() -> dict[int, Process]:
     """All living processes, by pid. A zombie is not living."""
     if not _PROC:
         return processes_by_ps()
-    return {pid: process for pid in _pids() if (process := _process(pid))}
+    return {pid: process for pid in pids() if (process := look_at(pid))}
 
 
 def processes_by_ps() -> dict[int, Process]:
@@ -198,7 +181,7 @@ def start_time(pid: int) -> int | None:
 
 def is_alive(pid: int, started: int | None) -> bool:
     """Is that process still at work? A zombie is not: in a container PID 1 may never reap it."""
-    found = _process(pid)
+    found = look_at(pid)
     return found is not None and found.start == started
 
 
@@ -249,6 +232,18 @@ def send(pid: int, started: int | None, number: int) -> bool:
     return True
 
 
+def kill(group: int, found: Mapping[int, Process]) -> None:
+    """SIGKILL to a process group whose living leader, if it has one, is among `found`.
+
+    Otherwise its leader is a stranger: somebody's script that one of ours was started from, or a number used again.
+    """
+    if group in found or look_at(group) is None:
+        try:
+            os.killpg(group, signal.SIGKILL)
+        except OSError:
+            return  # gone by itself, or another user's: the next look tells
+
+
 def read_pid(entry: str) -> dict[str, Any]:
     """What the entry's `pid` says; {} if it is not there, cannot be read, or is from another boot."""
     try:
@@ -266,97 +261,13 @@ def signal_runner(entry: str) -> bool:
     return send(record.get("runner_pid") or 0, record.get("runner_start"), signal.SIGTERM)
 
 
-def end_marked(entry: str, grace: float = 0) -> bool:
-    """End everything that belongs to `entry`, its runner too: for an entry whose runner is gone or must go at once.
-
-    That is what carries its mark, the agent that its `pid` names, and all descendants of these. With `grace` SIGTERM
-    first and that many seconds; then SIGKILL until `end` finds nobody any more. True: confirmed, none is left.
-    False: some would not die within KILL_PATIENCE seconds.
-    """
-    record = read_pid(entry)
-    agent, started = record.get("agent_pid") or 0, record.get("agent_start")
-
-    def find() -> dict[int, Process]:
-        found = marked_processes(entry)
-        if agent and (one := _process(agent)) and one.start == started:
-            found[agent] = one
-        table = processes() if found else {}  # the usual answer is nobody: half the price for it
-        for root in tuple(found):
-            found.update(family(root, table))
-        found.pop(os.getpid(), None)
-        return found
-
-    return end(find, grace)
-
-
-def end(
-    find: Callable[[], dict[int, Process]],
-    grace: float,
-    *,
-    group: int = 0,
-    spare: int = 0,
-    patience: float = KILL_PATIENCE,
-    pause: Callable[[float], None] = time.sleep,
-) -> bool:
-    """End all that `find` finds: SIGTERM, up to `grace` seconds, then SIGKILL until LOOKS looks in a row find nobody.
-
-    A look is no snapshot: a chain of processes that each live a fraction of a millisecond can pass between its steps.
-    So a look counts less while processes are started. Who is to get SIGTERM is listed before the first one is sent: the
-    death of a parent hides its children. `group` is a process group of theirs. `spare` gets no SIGTERM: bubblewrap
-    would be gone at once and take all that is in it along. `pause(seconds)` may return early. True: nobody is left;
-    False: not within `patience` s.
-    """
-    found = find()
-    if grace > 0 and found:
-        # Parents first (the older): one whose tool was ended before it might report success. CONT: a stopped process
-        # sees SIGTERM only when it goes on.
-        for number in (signal.SIGTERM, signal.SIGCONT):
-            for pid, process in sorted(found.items(), key=lambda each: (each[1].start, each[0])):
-                if pid != spare:
-                    send(pid, process.start, number)
-        deadline, nap = time.monotonic() + grace, 0.005
-        while found and (left := deadline - time.monotonic()) > 0:
-            pause(min(nap, left))
-            nap = min(nap * 1.5, 0.1)
-            found = find()
-    deadline, clean, groups, newest = time.monotonic() + patience, 0, {group}, -1
-    while time.monotonic() < deadline:
-        before, newest = newest, _newest()
-        clean = 0 if found else clean + (QUIET if newest == before else 1)
-        if clean >= LOOKS:
-            return True
-        groups |= {process.group for process in found.values()}
-        _kill(found, groups - {0, os.getpgrp()})
-        pause(0.002 if found else 0.0005)
-        found = find()
-    return False
-
-
-def _kill(found: dict[int, Process], groups: set[int]) -> None:
-    # What forks faster than we look is gone before a signal to its pid arrives; its group dies at once. But not a group
-    # whose living leader is a stranger: somebody's script that one of ours was started from, or a number used again.
-    for group in groups if found else ():
-        if group in found or _process(group) is None:
-            try:
-                os.killpg(group, signal.SIGKILL)
-            except OSError:
-                continue  # gone by itself, or another user's: the next look tells
-    for pid, process in found.items():
-        send(pid, process.start, signal.SIGKILL)
-
-
-def _pids() -> list[int]:
+def pids() -> list[int]:
     """All pids, the newest first: what lives only for a moment is then looked at before it is gone."""
     return [int(name) for name in reversed(os.listdir("/proc")) if name.isdigit()] if _PROC else []
 
 
-def _newest() -> int:
-    """The pid that was given last; -1 where the system does not tell."""
-    last = _read("/proc/loadavg").split()[-1:]
-    return int(last[0]) if last else -1
-
-
-def _process(pid: int) -> Process | None:
+def look_at(pid: int) -> Process | None:
+    """The living process `pid`; None where there is none. A zombie is not living."""
     if not _PROC:
         return processes_by_ps().get(pid)
     fields = _stat(pid)
@@ -371,11 +282,30 @@ def _stat(pid: int) -> list[bytes]:
     return _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
 
 
+def environ(pid: int) -> bytes:
+    """The environment that process `pid` began with, as the kernel tells it; b"" where we may not know."""
+    return _read(f"/proc/{pid}/environ")
+
+
+def newest() -> int:
+    """The pid that was given last; -1 where the system does not tell."""
+    last = _read("/proc/loadavg").split()[-1:]
+    return int(last[0]) if last else -1
+
+
 def _read(path: str) -> bytes:
     """The content of `path`; b"" if it cannot be read (a process may be gone, or another user's)."""
     try:
-        # O_NONBLOCK: of what an agent can reach, such as `pid`, it may have made a pipe
-        with open(path, "rb", buffering=0, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-            return file.read() or b""
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return b""
+    try:
+        data = part = os.read(fd, _CHUNK)
+        while len(part) == _CHUNK:
+            part = os.read(fd, _CHUNK)
+            data += part
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)
+    return data

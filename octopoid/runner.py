@@ -26,7 +26,7 @@ import select
 import sys
 import time
 
-from octopoid import durable, forging, lean, process, programs
+from octopoid import durable, ending, forging, lean, process, programs
 from octopoid.lean import signal
 
 TYPE_CHECKING = False
@@ -69,7 +69,7 @@ class Supervisor:
     """The steps of one entry and the processes they start. There is one per process: it owns the signal handlers."""
 
     def __init__(self, entry: str, grace: float) -> None:
-        self.entry = entry
+        self.entry, self.marks = entry, ending.Marked(entry)
         self.grace = grace
         self.stopping = False
         self.leader = 0
@@ -194,19 +194,19 @@ class Supervisor:
     def end_all(self, grace: float, spare: int = 0) -> bool:
         """End everything that descends from us or carries the entry's mark. True: nobody is left.
 
-        `spare` gets no SIGTERM (`process.end`).
+        `spare` gets no SIGTERM (`ending.end`).
         """
-        if not self._find():
+        if not self._find(afresh=True):
             return True
-        ended = process.end(self._find, grace, group=self.leader, spare=spare, pause=self._nap)
+        ended = ending.end(self._find, grace, group=self.leader, spare=spare, pause=self._nap)
         self._reap()
         return ended
 
-    def _find(self) -> dict[int, process.Process]:
+    def _find(self, afresh: bool) -> dict[int, process.Process]:
         """Who still lives of all that the steps started."""
         children = self._reap()
         # Besides descendants: what a foreign daemon (at, a terminal multiplexer) started with a step's environment.
-        found = process.marked_processes(self.entry)
+        found = self.marks.look(afresh)
         if not self.sole_parent:
             table = process.processes()
             found |= {pid: each for pid, each in table.items() if each.group == self.leader}

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from octopoid import durable, locks, process, regular, store
+from octopoid import durable, ending, locks, process, regular, store
 from octopoid.errors import Conflict
 from octopoid.layout import Layout
 from octopoid.states import State
@@ -68,7 +68,7 @@ def end(entry: Path, why: str) -> bool:
             break  # its supervisor is gone, what it started is not
         time.sleep(nap)
         nap = min(nap * 1.5, 0.1)
-    return process.end_marked(str(entry)) and not locks.is_held(entry / "lock")
+    return ending.end_marked(str(entry)) and not locks.is_held(entry / "lock")
 
 
 def wait_until_free(lock: Path, seconds: float) -> bool:

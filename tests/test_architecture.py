@@ -25,7 +25,7 @@ FLOORS = (
     " flowfiles rolefiles results prompts config replies adapters judging service scripted_agent budgets hearing"
     " resuming tally sandbox",
     # hands: one door per foreign thing
-    "durable forging locks programs process runner gitfiles git confined intrusions worktrees workspace merging"
+    "durable forging locks programs process ending runner gitfiles git confined intrusions worktrees workspace merging"
     " journal store steer attempts documents templating look editor installing detect trust setup gitview sandboxing"
     " inside builtin credentials terminal agentnote",
     # verbs: evidence, section, rename, event; and plain values about what is there

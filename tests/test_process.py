@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from harness import eventually
 
-from octopoid import locks, process, programs
+from octopoid import ending, locks, process, programs
 
 ENV = {"PATH": os.environ["PATH"]}
 FAST = [sys.executable, "-I", "-S", "-c"]
@@ -199,8 +199,8 @@ def test_marked_finds_the_mark_wherever_it_is(tmp_path: Path, children: list[int
     sleeper(children, env={process.MARK: entry + "0"})
     sleeper(children, env={"X" + process.MARK: entry})
     sleeper(children, env={"OTHER": f"{process.MARK}={entry}"})
-    assert process.marked(entry) == {own}
-    assert process.marked(entry + "/") == {own}
+    assert ending.marked(entry) == {own}
+    assert ending.marked(entry + "/") == {own}
 
 
 def test_descendants_through_every_session(tmp_path: Path, children: list[int]) -> None:
@@ -210,7 +210,7 @@ def test_descendants_through_every_session(tmp_path: Path, children: list[int]) 
     assert found <= process.family(root).keys()
     assert root in process.family(os.getpid())
     assert root not in process.family(root)
-    assert process.end(lambda: process.family(os.getpid(), {**process.processes()}), 0)
+    assert ending.end(lambda _: process.family(os.getpid(), {**process.processes()}), 0)
     assert all(map(gone, found))
 
 
@@ -317,7 +317,7 @@ def test_a_pid_file_that_says_nothing(tmp_path: Path, text: str | None) -> None:
         (tmp_path / "pid").write_text(text)
     assert process.read_pid(str(tmp_path)) == {}
     assert not process.signal_runner(str(tmp_path))
-    assert process.end_marked(str(tmp_path))
+    assert ending.end_marked(str(tmp_path))
 
 
 # --- ending ---
@@ -329,10 +329,10 @@ def test_end_marked_ends_all_and_nobody_else(tmp_path: Path, children: list[int]
     mine = sleeper(children, "sh", "-c", script, env={process.MARK: entry})
     other = sleeper(children, env={process.MARK: str(tmp_path / "002")})
     pids = [mine, pid_in(tmp_path / "a"), pid_in(tmp_path / "b")]
-    assert process.end_marked(entry)
+    assert ending.end_marked(entry)
     assert all(map(gone, pids))
     assert not gone(other)
-    assert process.end_marked(entry)
+    assert ending.end_marked(entry)
 
 
 def test_end_marked_with_grace_lets_programs_finish(tmp_path: Path, children: list[int]) -> None:
@@ -340,7 +340,7 @@ def test_end_marked_with_grace_lets_programs_finish(tmp_path: Path, children: li
     script = f"trap 'echo > {done}; exit' TERM; echo > {ready}; while :; do sleep 0.05; done"
     pid = sleeper(children, "sh", "-c", script, env={process.MARK: entry})
     eventually(ready.exists)
-    assert process.end_marked(entry, 5)
+    assert ending.end_marked(entry, 5)
     assert done.exists()
     assert gone(pid)
 
@@ -353,7 +353,7 @@ def test_end_marked_kills_the_stubborn_and_the_stopped(tmp_path: Path, children:
     eventually(ready.exists)
     os.kill(stopped, signal.SIGSTOP)
     began = time.monotonic()
-    assert process.end_marked(entry, 0.3)
+    assert ending.end_marked(entry, 0.3)
     assert time.monotonic() - began < 1.3
     assert gone(deaf)
     assert gone(stopped)
@@ -365,10 +365,10 @@ def test_end_marked_knows_the_agent_by_its_pid_file(tmp_path: Path, children: li
     agent = sleeper(children, "env", "-i", "sleep", "100")
     eventually(lambda: b"sleep" in Path(f"/proc/{agent}/cmdline").read_bytes())
     record(entry, os.getpid(), agent_pid=agent, agent_start=1)
-    assert process.end_marked(str(entry))
+    assert ending.end_marked(str(entry))
     assert not gone(agent)
     record(entry, os.getpid(), agent_pid=agent, agent_start=process.start_time(agent))
-    assert process.end_marked(str(entry))
+    assert ending.end_marked(str(entry))
     assert gone(agent)
 
 
@@ -385,7 +385,7 @@ def test_a_chain_of_forks_does_not_outrun_the_end(tmp_path: Path, children: list
     os.close(fd)
     eventually(ready.exists)
     assert locks.is_held(tmp_path / "lock")  # by the chain
-    assert process.end_marked(str(entry))
+    assert ending.end_marked(str(entry))
     # an exiting process gives up its memory, by which it is known, before its files: do_exit(), Linux
     eventually(lambda: not locks.is_held(tmp_path / "lock"))
 
@@ -394,5 +394,5 @@ def test_end_says_when_it_cannot() -> None:
     """Somebody who does not die: here a process that is found although it is nobody's to signal."""
     ghost = process.Process(parent=1, group=2**22 + 1, start=1, cpu=0)
     began = time.monotonic()
-    assert not process.end(lambda: {2**22 + 1: ghost}, 0.1, patience=0.2)
+    assert not ending.end(lambda _: {2**22 + 1: ghost}, 0.1, patience=0.2)
     assert 0.2 <= time.monotonic() - began < 1.2

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import pytest
 from harness import eventually
 
-from octopoid import locks, process
+from octopoid import ending, locks, process
 
 FAST = [sys.executable, "-I", "-S", "-c"]
 
@@ -534,19 +534,19 @@ def test_a_runner_that_was_killed_leaves_the_lock_to_its_children(tmp_path: Path
     started.kill(signal.SIGKILL)
     started.wait(-signal.SIGKILL)
     assert locks.is_held(started.entry / "lock")
-    assert process.marked(str(started.entry)) >= set(pids)
+    assert ending.marked(str(started.entry)) >= set(pids)
     assert not process.signal_runner(str(started.entry))
-    assert process.end_marked(str(started.entry), grace=1)
+    assert ending.end_marked(str(started.entry), grace=1)
     assert not any(map(living, pids))
     assert not locks.is_held(started.entry / "lock")
     assert not (started.entry / "exit.json").exists()
-    assert process.marked(str(started.entry)) == set()
+    assert ending.marked(str(started.entry)) == set()
 
 
 def test_end_marked_takes_the_runner_too(tmp_path: Path) -> None:
     started = start(tmp_path, shell(writes_pid(tmp_path / "agent.pid")))
     pid_in(tmp_path / "agent.pid")
-    assert process.end_marked(str(started.entry))
+    assert ending.end_marked(str(started.entry))
     started.wait(-signal.SIGKILL)
     assert not locks.is_held(started.entry / "lock")
 

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from octopoid import process
+from octopoid import ending, process
 from octopoid.results import clean
 
 USUAL, MOST = 120.0, 1200.0
@@ -102,7 +102,7 @@ def _watch(family: _Family, read: int, timeout: float) -> Ran:
         elif output.size > TOO_MUCH:
             why = f"printed more than {TOO_MUCH >> 20} MiB"
     if status is None:
-        process.end(family, GRACE, group=pid)
+        ending.end(family, GRACE, group=pid)
         process.reap({pid})
     size = output.size
     while output.size - size < _DRAIN and _take(read, output):
@@ -140,7 +140,7 @@ class _Family:
         self.before = frozenset(process.family(os.getpid()))
         self.group = 0
 
-    def __call__(self) -> dict[int, process.Process]:
+    def __call__(self, _afresh: bool) -> dict[int, process.Process]:
         table = {pid: each for pid, each in process.processes().items() if pid not in self.before}
         ours = {pid: each for pid, each in table.items() if each.group == self.group}
         return ours | process.family(os.getpid(), table)

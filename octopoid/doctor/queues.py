@@ -7,7 +7,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from octopoid import budgets, clock, costs, process, regular, setup, stopping, store
+from octopoid import budgets, clock, costs, ending, process, regular, setup, stopping, store
 from octopoid.doctor.finding import ERROR, INFO, WARNING, Case, Finding, Repair
 from octopoid.doctor.leftovers import is_temporary
 from octopoid.errors import Invalid
@@ -141,7 +141,7 @@ def _supervised(case: Case, task: str, entry: Path) -> Iterator[Finding]:
     runner = record.get("runner_pid")
     if runner is None or process.start_time(runner) == record.get("runner_start"):
         return
-    pids = ", ".join(map(str, sorted(process.marked(str(entry))))) or "unknown"
+    pids = ", ".join(map(str, sorted(ending.marked(str(entry))))) or "unknown"
     message = f"the supervisor of {task} is gone, what it started is not (pid {pids})"
     when = "its next look" if case.scheduler else "octopoid run: its first look"
     yield Finding("no-supervisor", WARNING, message, f"{when} ends them and closes the attempt, uncharged", entry)
