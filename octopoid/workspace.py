@@ -211,7 +211,14 @@ def _collect(root: Path, place: Path, base_sha: str, facts: Path, text: str, sec
         status = FAILED
         notes.append(f"the agent left a {busy} in progress; finish it or abort it, then commit")
     elif text:
-        status, committed, more = _commit_leftovers(root, place, text)
+        try:
+            status, committed, more = _commit_leftovers(root, place, text)
+        except GitError:
+            # where its own commits hold names that differ by case alone, git adds nothing more: that is told below
+            files = git.changed_files(root, base_tree, git.tree_of(root, head))
+            if not intrusions.unlandable(root, head, files, files):
+                raise
+            more = []
         notes += more
         head = worktrees.head(root, place) if committed else head
     dirty = bool(worktrees.uncommitted(root, place)) if status or not text else False

@@ -22,8 +22,6 @@ from octopoid.layout import Layout
 from octopoid.lifecycle import ledger_of
 from octopoid.states import State
 
-pytestmark = pytest.mark.xdist_group("demo")  # what it stands on is made once, not by each process
-
 PATIENCE = 110.0
 """Seconds. It takes less than ten; this machine may be busy with other tests."""
 

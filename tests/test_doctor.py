@@ -31,8 +31,6 @@ from octopoid.cli import doctor as command
 from octopoid.model import Opening, Outcome
 from octopoid.states import State
 
-pytestmark = pytest.mark.xdist_group("doctor")  # what it stands on is made once, not by each process
-
 # --- nothing is wrong ---
 
 

@@ -22,8 +22,6 @@ from octopoid import attempts
 from octopoid.model import Opening, Outcome
 from octopoid.states import State
 
-pytestmark = pytest.mark.xdist_group("doctor_queue")  # what it stands on is made once, not by each process
-
 SUBMIT = Outcome("attempt", "ok", False, "", "", 1.0, verb="submit", leaves="claimed", enters="provisional")
 
 

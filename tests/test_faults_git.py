@@ -171,6 +171,16 @@ def deeds(repo: Repo) -> dict[str, Deed]:
             BLOCKED,
             "cannot be checked out",
         ),
+        "case-and-more": (
+            [
+                sh(
+                    "mkdir DIR; cp dir/b.txt DIR/b.txt; git -c core.ignorecase=false add DIR; git commit -q -m case",
+                    "touch -d '1 hour ago' DIR/b.txt; echo more > more.txt",  # git looks at it again, and adds nothing
+                )
+            ],
+            BLOCKED,
+            "cannot be checked out",
+        ),
         "link-out": (
             [sh(f"ln -s {outside} {place}.d; echo x > {place}.txt", f"rm -r swap; ln -s {outside} swap")],
             DONE,
