@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from octopoid import attempts, bookkeeping, durable, lifecycle, process, programs, regular, store
-from octopoid.errors import LostRace
+from octopoid import attempts, bookkeeping, durable, lifecycle, merging, process, programs, regular, store
+from octopoid.errors import GitError, LostRace
 from octopoid.layout import Layout
 from octopoid.legible import clean_text
 from octopoid.look import Look, Observer
@@ -49,6 +50,9 @@ class Housekeeper:
                 if recent.lacks(task, self.observer.entries(task)):
                     with store.one_at_a_time(self.layout):
                         bookkeeping.catch_up(self.layout, task, now)
+                if task not in active:
+                    with contextlib.suppress(GitError):  # somebody's lock: `doctor --fix` removes it
+                        merging.drop_ref(self.layout.root, task)
                 attempts.unflag(self.layout, task)
         if now >= self._next_census:
             self._next_census = now + CENSUS

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from octopoid import attempts, documents, durable, git, intrusions, lifecycle, locks, process, store
+from octopoid import attempts, documents, durable, git, intrusions, lifecycle, locks, merging, process, store
 from octopoid.configsandbox import stricter
 from octopoid.errors import LostRace
 from octopoid.fold import session_key
@@ -142,6 +142,9 @@ def start_checks(site: Site, item: Item, checks: tuple[Check, ...], projection: 
     )
     begun = _begin(site, item, opening)
     with _holding(begun):
+        if not git.is_ancestor(site.layout.root, opening.candidate, opening.result_sha):
+            # squashed or rebased: once that is checked out, only a reflog would hold what the agent committed
+            merging.keep_ref(site.layout.root, item.id, opening.candidate)
         worktree = site.worktree(item.id)
         steps = [
             prepare(site, worktree, projection.result_sha, None, begun.path),

@@ -603,6 +603,30 @@ def test_a_full_disk_does_not_end_the_daemon(repo: Repo) -> None:
         daemon.wait()
 
 
+def test_what_was_squashed_for_the_checks_is_there_when_a_person_says_no(repo: Repo) -> None:
+    """The squashed commit is checked out by then: nothing of the agent's own commits may be lost to `git gc`."""
+    work = [*WRITE, {"commit": "In the agent's own words"}]
+    script(
+        repo,
+        every(work, [{"write": {"path": "more.txt", "text": "more\n"}}]),
+        gates=["checks", "human"],
+        land={"mode": "squash"},
+    )
+    drop(repo, "kept", "# Kept\n")
+    assert empty(repo) == 6
+    git(repo, "reflog", "expire", "--expire=now", "--expire-unreachable=now", "--all")
+    git(repo, "gc", "-q", "--prune=now")
+    assert [
+        one for one in repo.octopoid("doctor", "--json").json()["findings"] if one["code"] == "candidate-loose"
+    ] == []
+    repo.octopoid("reject", "kept", "-m", "more of it")
+    assert empty(repo) == 6
+    repo.octopoid("approve", "kept")
+    assert empty(repo) == 0
+    assert git(repo, "for-each-ref", "refs/octopoid") == ""
+    assert git(repo, "show", "main:kept.txt") == "work" and git(repo, "show", "main:more.txt") == "more"
+
+
 def test_squash_and_reopen_with_a_lazy_agent_is_not_done(repo: Repo) -> None:
     first = [*WRITE, {"commit": "In the agent's own words"}]
     more: dict[str, Any] = {"gates": [], "checks": [], "land": {"mode": "squash"}, "limits": {"attempts": 1}}
