@@ -88,6 +88,12 @@ def stored(env: Mapping[str, str]) -> dict[str, str]:
     return {name.strip(): value.strip().strip("\"'") for name, _, value in rows if value.strip()}
 
 
+def around(env: Mapping[str, str], named: Collection[str] = ()) -> tuple[Secret, ...]:
+    """The secrets of a person's shell (`env`) and of the service: a log holds whatever its program printed."""
+    of_service = stored(env)
+    return (*secrets(env, named), *secrets(of_service, {*of_service}))
+
+
 def _changed(path: Path) -> str:
     try:
         return _account(path) if path.name in _MIXED else str(path.stat().st_mtime_ns)

@@ -418,6 +418,12 @@ def test_nothing_waits_for_a_model_without_saying_so(queue: Repo) -> None:
     assert f"  doing         {loud}\n" in queue.octopoid("show", "first").out
 
 
+def test_a_secret_of_the_shell_is_not_shown_as_what_an_agent_does(queue: Repo) -> None:
+    put(queue, lines(INIT, use("curl -H 'key: hunter2-hunter2' example.org"), got("ok")))
+    said = queue.octopoid("status", "--json", env={"SERVICE_KEY": "hunter2-hunter2"}).out
+    assert "hunter2" not in said and "[SERVICE_KEY]" in said
+
+
 def test_unknown_is_not_shown_as_nothing(queue: Repo) -> None:
     put(queue, b"reading 1 of 3\n", adapter="command")
     one = run_of(queue)

@@ -87,9 +87,7 @@ def _secrets(layout: Layout) -> tuple[credentials.Secret, ...]:
     """Of this shell, and of the service: the log holds whatever its program printed."""
     known = judged.policy(layout)
     named = {name for agent in known.agents.values() for name in agent.env} if known else ()
-    stored = credentials.stored(os.environ)
-    of_service = credentials.secrets(stored, {*stored})
-    return (*credentials.secrets(os.environ, named), *of_service)
+    return credentials.around(os.environ, named)
 
 
 def _silent(_line: bytes) -> None:

@@ -139,7 +139,12 @@ def progress(layout: Layout, task: str, entry: Entry, alive: bool) -> runview.Pr
     found: runview.Progress = late("progress").progress(
         log, entry.opening.adapter, home=str(layout.home / "worktrees" / task)
     )
-    return found
+    if not found.doing and not found.retrying:
+        return found
+    known = (credentials := late("credentials")).around(os.environ)
+    return found._replace(
+        doing=credentials.hidden(found.doing, known), retrying=credentials.hidden(found.retrying, known)
+    )
 
 
 def ended(layout: Layout, found: Found) -> frozenset[str]:
