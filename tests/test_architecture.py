@@ -56,8 +56,8 @@ DOORS = {
     ),
     "os.kill os.killpg signal.pidfd_send_signal": ("process runner scripted_agent", "ends processes"),
     "importlib.import_module __import__": (
-        "cli.app cli.group runner scripted_agent",
-        "commands, built-in steps and YAML are loaded when they are needed, by name",
+        "cli.app cli.group adapters runner scripted_agent",
+        "commands, agent programs, built-in steps and YAML are loaded when they are needed, by name",
     ),
     "anthropic httpx2": ("builtin.model", "the built-in agent alone talks to a model (0.9 s to import)"),
     "shutil.move": ("", "it copies across mounts: a task would be in two places"),

@@ -92,8 +92,9 @@ class Short(NamedTuple):
 _SHORT = {
     "status": Short("cli.overview", {"--json": "as_json"}),
     "list": Short("cli.listing", {"--json": "as_json", "--ready": "ready"}, "--state"),
+    "run": Short("cli.running", {"--once": "once", "--until-empty": "until_empty"}),
 }
-"""What people, prompts and scripts ask for all day. The parser would be half of the time (docs/benchmarks.md)."""
+"""What people, prompts, scripts and cron ask for all day. The parser would be half of the time (docs/benchmarks.md)."""
 
 _FOLDERS = ("incoming", "claimed", "provisional", "blocked", "done")
 
@@ -118,7 +119,8 @@ def _run() -> int:
     """The exit code of the command; whatever it raised is told on stderr."""
     argv = sys.argv[1:]
     try:
-        code = 0 if _without_parser(argv) else late("cli.group").run(argv)
+        code = _without_parser(argv)
+        code = late("cli.group").run(argv) if code is None else code
         sys.stdout.flush()
         return int(code)
     except OctopoidError as error:
@@ -133,12 +135,12 @@ def _run() -> int:
         return _unexpected(error)
 
 
-def _without_parser(argv: list[str]) -> bool:
-    """Run the command if it is one of `_SHORT` with no other options. A test compares both ways."""
+def _without_parser(argv: list[str]) -> int | None:
+    """Run the command if it is one of `_SHORT` with no other options; its exit code. A test compares both ways."""
     verb, *options = argv or ["status"]
     short = _SHORT.get(verb)
     if short is None or "_OCTOPOID_COMPLETE" in os.environ:
-        return False
+        return None
     taken: dict[str, bool] = {}
     states: list[str] = []
     while options:
@@ -148,9 +150,8 @@ def _without_parser(argv: list[str]) -> bool:
         elif option == short.states and options and options[0] in _FOLDERS:
             states.append(options.pop(0))
         else:
-            return False
-    late(short.module).show(**taken, **({"states": states} if states else {}))
-    return True
+            return None
+    return late(short.module).show(**taken, **({"states": states} if states else {})) or 0
 
 
 def _give_up_stdout() -> None:
