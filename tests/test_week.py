@@ -10,7 +10,7 @@ import weekend
 from books import settled
 from harness import drop
 
-TASKS, PATIENCE, SEED = 20, 1, 1
+TASKS, PATIENCE, SEED = 12, 1, 1
 HASTY = {"attempts": 1, "rounds": 2}
 """Who has one attempt waits out no backoff."""
 
