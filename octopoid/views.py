@@ -13,7 +13,7 @@ from octopoid.look import Look
 from octopoid.model import Breaker, Entry, Item, Pauses, Problem, Task
 from octopoid.ready import approval_text, attached_text, settled_at, subtasks_text, waiting_on
 from octopoid.runview import RunView
-from octopoid.states import SATISFYING, State
+from octopoid.states import ACTIVE, SATISFYING, State
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # `status` needs no plan, and the values of one cost it 4 ms
@@ -344,7 +344,8 @@ def counts(look: Look) -> dict[str, int]:
     found = dict.fromkeys(("incoming", "claimed", "provisional", "done", "blocked"), 0)
     found["done"] = list(look.ids.values()).count(State.DONE)
     for item in look.items:
-        found[STATE_NAMES[item.state]] += 1
+        if item.state in ACTIVE:  # what comes back from the archive is on its way, and counts when it is there
+            found[STATE_NAMES[item.state]] += 1
     tasks = {item.path for item in look.items}
     wrong = {one.path for one in look.problems}
     for path in wrong - tasks:  # copies and files that are no tasks at all

@@ -636,3 +636,30 @@ def test_squash_and_reopen_with_a_lazy_agent_is_not_done(repo: Repo) -> None:
     repo.octopoid("reopen", "re", "-m", "do more")
     assert empty(repo) == 6
     assert "no changes" in shown(repo, "re")["detail"]
+
+
+@pytest.mark.parametrize("left", [State.CANCELLED, State.ARCHIVED, State.DONE, State.BLOCKED])
+def test_a_file_on_its_way_back_breaks_no_command(repo: Repo, left: State) -> None:
+    """An undo, a retry or a reopen that was killed in the middle: the file has left one folder and is in none yet."""
+    script(repo, every(WRITE))
+    repo.octopoid("pause")
+    repo.layout.moving.mkdir(exist_ok=True)
+    moving = repo.layout.moving / f"{left.name}+under.md"
+    moving.write_text("# Under way\n")
+    os.utime(moving, (time.time() - 60,) * 2)
+    for words in (
+        "status",
+        "status --json",
+        "list",
+        "show under",
+        "why under",
+        "inbox --json",
+        "doctor",
+        "run --dry-run",
+    ):
+        said = repo.octopoid(*words.split(), ok=None)
+        assert "bug in octopoid" not in said.err, words
+    counted = repo.octopoid("status", "--json").json()["counts"]
+    assert sum(counted.values()) == (left in (State.DONE, State.BLOCKED))
+    repo.octopoid("run", "--once")
+    assert state_of(repo, "under") is left
