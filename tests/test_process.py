@@ -203,6 +203,21 @@ def test_marked_finds_the_mark_wherever_it_is(tmp_path: Path, children: list[int
     assert ending.marked(entry + "/") == {own}
 
 
+def test_a_later_look_finds_who_is_new_and_the_last_one_everybody(tmp_path: Path, children: list[int]) -> None:
+    entry = str(tmp_path / "001")
+    marks = ending.Marked(entry)
+    late = tmp_path / "late"  # it gets the mark by an exec, as what a foreign daemon starts
+    exec_ = f"while ! test -e {late}; do sleep 0.01; done; {process.MARK}={entry} exec sleep 100"
+    stranger = sleeper(children, "sh", "-c", exec_)
+    assert marks.look(afresh=True) == {}
+    own = sleeper(children, env={process.MARK: entry})
+    eventually(lambda: marks.look(afresh=False).keys() == {own})
+    late.touch()
+    eventually(lambda: marks.look(afresh=True).keys() == {own, stranger})
+    assert ending.end(marks.look, 0)
+    assert gone(own) and gone(stranger)
+
+
 def test_descendants_through_every_session(tmp_path: Path, children: list[int]) -> None:
     script = background(tmp_path / "a", "setsid") + background(tmp_path / "b") + "wait"
     root = sleeper(children, "sh", "-c", script)
