@@ -63,9 +63,12 @@ class Observer:
         self._names: dict[Path, tuple[int, frozenset[str]]] = {}
         self._finished: tuple[tuple[int, ...], dict[str, State]] = ((), {})
         self._ledgers: dict[str, _Ledgers] = {}
+        self._asked: set[str] = set()
 
     def look(self) -> Look:
-        """The queue now."""
+        """The queue now. The evidence of tasks that nobody has asked for since the last look is forgotten."""
+        self._ledgers = {task: kept for task, kept in self._ledgers.items() if task in self._asked}
+        self._asked.clear()
         scan = self._steady_scan()
         finished = self._finished_ids(scan)
         real, duplicates = _of_each_id(scan.places, finished)
@@ -118,6 +121,7 @@ class Observer:
         return self._evidence(task).entries
 
     def _evidence(self, task: str) -> _Ledgers:
+        self._asked.add(task)
         try:
             stamp = os.stat(self._attempts + task).st_mtime_ns  # noqa: PTH116 - for every task at every look
         except (FileNotFoundError, NotADirectoryError):

@@ -1,10 +1,14 @@
-"""`store`: where a person's editor and a move meet in one file."""
+"""`store` and `look`: where a person's editor and a move meet in one file, and what a scheduler remembers."""
 
 from __future__ import annotations
 
+import gc
+
 from harness import Repo, drop, init
 
-from octopoid import store
+from octopoid import attempts, store
+from octopoid.look import Observer
+from octopoid.model import Entry, Opening
 from octopoid.states import State
 
 
@@ -26,3 +30,28 @@ def test_what_an_editor_saves_into_the_file_while_it_is_rewritten_is_kept(repo: 
             store.move(repo.layout, "saved", "claim", State.INCOMING, rewrite)
     assert repo.layout.task_file(State.CLAIMED, "saved").read_bytes() == b"# After, all of it\n\nours\n"
     assert not list(repo.layout.moving.iterdir())
+
+
+def test_the_evidence_of_finished_tasks_is_forgotten(repo: Repo) -> None:
+    """A daemon that has landed a thousand tasks is no larger than one that begins."""
+    init(repo)
+    observer = Observer(repo.layout)
+    for number in range(20):
+        drop(repo, f"task-{number}", "# Task\n", state=State.PROVISIONAL)
+        attempts.begin(repo.layout, f"task-{number}", Opening("attempt", 1.0))
+    others = kept()
+    observer.look()
+    assert kept() == others + 20
+    for number in range(20):
+        repo.layout.task_file(State.PROVISIONAL, f"task-{number}").rename(
+            repo.layout.task_file(State.DONE, f"task-{number}")
+        )
+    assert observer.ledger("task-0").open, "who asks is told all the same"
+    for _ in range(3):
+        observer.look()
+    assert kept() == others
+
+
+def kept() -> int:
+    gc.collect()
+    return sum(type(one) is Entry for one in gc.get_objects())
