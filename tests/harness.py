@@ -136,7 +136,7 @@ class Background(NamedTuple):
         self.process.wait(5)
 
 
-def eventually(condition: Callable[[], T], timeout: float = 10, message: str = "") -> T:
+def eventually(condition: Callable[[], T], timeout: float = 30, message: str = "") -> T:
     """The first truthy answer of `condition`, asked again and again. AssertionError after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     pause = 0.005

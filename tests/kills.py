@@ -367,8 +367,9 @@ def storm(place: Path, seed: int, seconds: float, package: Path | None = None) -
         drop(repo, f"{slug}-{seed}", f"# {slug}\n")
     died, deadline = 0, time.monotonic() + seconds
     while time.monotonic() < deadline:
-        with repo.background("run") as daemon, suppress(AssertionError):
-            eventually(lambda: False, chance.uniform(0.2, 2.5))  # what it says is only when
+        with repo.background("run") as daemon:
+            with suppress(subprocess.TimeoutExpired):
+                daemon.process.wait(chance.uniform(0.2, 2.5))
             ours = {pid: words for pid, words in marked(place).items() if not words.startswith("git ")}
             one = [pid for pid, words in ours.items() if "octopoid.runner" in words]
             hit = chance.choice((list(ours), one[:1], []))

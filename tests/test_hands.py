@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import random
@@ -406,12 +407,15 @@ def kill_something(repo: Repo, daemon: Background, chance: random.Random) -> Non
     wanted = chance.randint(1, 12)
 
     def happened() -> bool:
-        return len(list(repo.layout.attempts.glob("*/*/*"))) >= before + wanted or all_done()
+        return changes() >= before + wanted or all_done()
+
+    def changes() -> int:
+        return len(glob.glob(f"{repo.layout.attempts}/*/*/*"))  # Path.glob fails when a folder goes away meanwhile
 
     def all_done() -> bool:
         return len(list(repo.layout.folder(State.DONE).glob("*.md"))) == 5
 
-    before = len(list(repo.layout.attempts.glob("*/*/*")))
+    before = changes()
     eventually(happened, 20, "nothing happened")
     runners = [pid for pid, words in marked(repo.root).items() if "octopoid.runner" in words]
     if runners and chance.random() < 0.4:

@@ -206,14 +206,14 @@ def test_what_clean_archived_at_once_comes_back_at_once(repo: Repo) -> None:
 
 def test_it_refuses_what_is_being_worked_on_and_agents(repo: Repo) -> None:
     flag = repo.root.parent / "go"
-    script(repo, every([{"wait_for": str(flag)}, *WRITE]))
+    begun = repo.root.parent / "begun"  # after the steps before it: who carries the entry's mark then is ended
+    script(repo, every([{"run": ["touch", str(begun)]}, {"wait_for": str(flag)}, *WRITE]))
     task = repo.octopoid("enqueue", "Work").out.strip()
     with repo.background("run"):
-        eventually(lambda: state_of(repo, task) is State.CLAIMED)
+        eventually(begun.exists, 30, "the agent did not start")
         said = undo(repo, ok=(5,))
         assert "it is in claimed by now" in said and f"octopoid cancel {task}" in said
-        entry = eventually(lambda: next(iter(repo.layout.entries(task).glob("001")), None))
-        inside = repo.octopoid("undo", ok=(5,), env={"OCTOPOID_ATTEMPT_DIR": str(entry)})
+        inside = repo.octopoid("undo", ok=(5,), env={"OCTOPOID_ATTEMPT_DIR": str(repo.layout.entry(task, 1))})
         assert "a person's command" in inside.err
         repo.octopoid("cancel", task)
         undo(repo)
