@@ -82,10 +82,10 @@ def close(layout: Layout, task: str, number: int, outcome: Outcome) -> None:
     path = layout.entry(task, number) / "outcome.json"
     if path.exists():
         raise Conflict(f"{layout.short(path)} is written already")
-    durable.write(path, jsontext.dump(outcome))
     entry = path.parent
     for litter in (scratch_place(entry), entry / "tmp", entry / "sandbox", *_unfinished(entry)):
-        tidy(litter)
+        tidy(litter)  # before it is closed: nobody comes by again
+    durable.write(path, jsontext.dump(outcome))
     os.utime(layout.entries(task))  # the folder's time is that of its newest evidence: the day's costs are found by it
 
 

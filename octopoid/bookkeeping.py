@@ -8,11 +8,12 @@ truth. Added lines are `by: healing` and have the time of what they tell of.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from octopoid import attempts, journal, store
 from octopoid.errors import REFUSALS, Invalid
+from octopoid.fold import fold
 from octopoid.journal import Event
 from octopoid.layout import Layout
 from octopoid.model import Entry, Item
@@ -86,7 +87,7 @@ class Recent:
         self._told: set[tuple[str, int, str]] | None = None
         self._since = 0.0
 
-    def lacks(self, task: str, entries: Iterable[Entry]) -> bool:
+    def lacks(self, task: str, entries: Sequence[Entry]) -> bool:
         """Is there an entry whose line should be there and is not?"""
         if self._told is None:
             events = list(journal.backwards(self._layout, journal.TAIL))
@@ -131,16 +132,20 @@ def _of_this_life(told: list[Event]) -> list[Event]:
     return told[last + 1 :]
 
 
-def _lines(task: str, entries: Iterable[Entry], state: str) -> Iterator[Event]:
-    """What the journal should say of these entries. `state`: where the file is."""
+def _lines(task: str, entries: Sequence[Entry], state: str) -> Iterator[Event]:
+    """What the journal should say of these entries. `state`: where the file is.
+
+    Who is killed between a rename and its marker has made the move all the same: where the file is tells it.
+    """
+    unmoved = fold(entries).unmoved if state else None
     for entry in entries:
         opening, outcome = entry.opening, entry.outcome
         claiming = state == State.CLAIMED and opening.kind == "attempt" and outcome is None
-        if "claimed" in entry.moved or claiming:  # killed between its rename and its marker, it is claimed all the same
+        if "claimed" in entry.moved or claiming:
             who, claimed = opening.agent or opening.stage, State.CLAIMED.value
             yield Event(opening.at, "claim", task, State.INCOMING.value, claimed, HEALING, entry.number, who)
         if outcome is not None and outcome.verb:
-            if outcome.enters in entry.moved:
+            if outcome.enters in entry.moved or (entry is unmoved and outcome.enters == state):
                 detail = first_line(outcome.detail)
                 name = word(outcome.verb)
                 yield Event(outcome.ended, name, task, outcome.leaves, outcome.enters, HEALING, entry.number, detail)

@@ -85,6 +85,27 @@ def remove(layout: Layout, one: Worktree, forced: bool) -> bool:
     return True
 
 
+def half_removed(layout: Layout, ids: Mapping[str, State]) -> list[Path]:
+    """What a kill in the middle of a removal left: worktrees, and git directories that git does not know any more.
+
+    `ids`: every task there is. Where work goes on, the next attempt sees to it.
+    """
+    tops = [top for top in worktrees.half_removed(layout.root) if _is_over(layout, ids, worktrees.owner(top.name))]
+    return [*tops, *worktrees.trash(layout.root)]
+
+
+def _is_over(layout: Layout, ids: Mapping[str, State], task: str) -> bool:
+    return ids.get(task, State.DONE) in FINISHED and not _alive(layout, task)
+
+
+def finish_removal(layout: Layout, path: Path) -> None:
+    """Remove the rest of what `half_removed` found. Raises Contained, OSError."""
+    if path.name.startswith(worktrees.TRASH):
+        worktrees.delete(path)
+    else:
+        worktrees.remove(layout.root, path)
+
+
 def remove_log(one: Log) -> None:
     """Delete the output of an entry; what came of it stays in the entry."""
     one.path.unlink(missing_ok=True)
@@ -94,14 +115,13 @@ def _worktrees(layout: Layout, folder: Path, ids: Mapping[str, State], forced: f
     """Those of tasks that are finished or gone, each with the reason why it must stay, if any."""
     yield from _aside(folder, forced)
     real = os.path.realpath(folder)
-    for _, top in gitfiles.sites(layout.root):
+    for gitdir, top in gitfiles.sites(layout.root):
         if os.path.realpath(top.parent) != real or not top.is_dir() or top.name.startswith(ASIDE):
             continue
         state = ids.get(worktrees.owner(top.name))
         if state is None or state in FINISHED:
-            why = _alive(layout, worktrees.owner(top.name)) or (
-                "" if top.name in forced else keeps(layout, top.name, top)
-            )
+            may = top.name in forced or (gitdir / worktrees.REMOVED).exists()
+            why = _alive(layout, worktrees.owner(top.name)) or ("" if may else keeps(layout, top.name, top))
             yield Worktree(top.name, top, worktrees.idle_size(top), why)
 
 

@@ -28,6 +28,7 @@ from octopoid import (
     resuming,
     spawning,
     steer,
+    stopping,
     store,
 )
 from octopoid.adapters import ADAPTERS, Evidence, Reading
@@ -194,10 +195,7 @@ def end(layout: Layout, task: str, entry: Entry, why: str, gently: bool) -> None
     """Ask the supervisor of an open entry to end its run, or end everything of it where there is no supervisor."""
     folder = layout.entry(task, entry.number)
     if gently:
-        stop = folder / "stop"
-        if not stop.exists():
-            durable.write(stop, why.encode(), sync=False)  # not through a link that an agent put there
-        process.signal_runner(str(folder))
+        stopping.ask(folder, why)
     else:
         ending.end_marked(str(folder), END_GRACE)
 

@@ -20,7 +20,7 @@ _FALLBACKS = ("sensible-editor", "nano", "vi")
 
 def write_draft(layout: Layout, task: str, data: bytes) -> Path:
     """A file for the editor; it stays when something goes wrong, so that nothing a person wrote is lost."""
-    folder = layout.run / "drafts"
+    folder = layout.drafts
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / f"{task}-{secrets.token_hex(3)}.md"
     durable.write(path, data)

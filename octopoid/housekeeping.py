@@ -7,8 +7,8 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from octopoid import attempts, bookkeeping, durable, lifecycle, merging, process, programs, regular, store
-from octopoid.errors import GitError, LostRace
+from octopoid import attempts, bookkeeping, cleaning, durable, lifecycle, merging, process, programs, regular, store
+from octopoid.errors import Contained, GitError, LostRace
 from octopoid.layout import Layout
 from octopoid.legible import clean_text
 from octopoid.look import Look, Observer
@@ -16,7 +16,7 @@ from octopoid.plans import Plan
 from octopoid.settings import Config
 
 CENSUS = 60.0
-"""Seconds between looks for entries whose task vanished."""
+"""Seconds between looks for entries whose task vanished, and for worktrees that are half removed."""
 
 UNFLAG = 5.0
 """Seconds that a hint stays: its entry may only be about to be written."""
@@ -56,7 +56,16 @@ class Housekeeper:
                 attempts.unflag(self.layout, task)
         if now >= self._next_census:
             self._next_census = now + CENSUS
+            self._finish_removals(look)
             self._census(look)
+
+    def _finish_removals(self, look: Look) -> None:
+        """What a killed `clean`, or a killed scheduler, left half removed goes."""
+        for path in cleaning.half_removed(self.layout, look.ids):
+            try:
+                cleaning.finish_removal(self.layout, path)
+            except (Contained, OSError) as error:
+                self.say(f"{self.layout.short(path)} is half removed, and the rest of it stays: {error}")
 
     def _census(self, look: Look) -> None:
         """Entries of a task whose file vanished are set aside, so that a new file of that name inherits nothing.

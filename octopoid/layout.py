@@ -130,6 +130,11 @@ class Layout(NamedTuple):
         return self.landing_locks / f"{base.replace('/', '%')}.lock"
 
     @property
+    def drafts(self) -> Path:
+        """What is in a person's editor, and not a task yet."""
+        return self.run / "drafts"
+
+    @property
     def attach(self) -> Path:
         """A lock for each task in whose worktree a person is, or was."""
         return self.run / "attach"

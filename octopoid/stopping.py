@@ -5,6 +5,7 @@ An entry whose lock is held is alive, whatever else is or is not in its folder. 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -52,7 +53,8 @@ def all_live(layout: Layout) -> Iterator[tuple[str, Path]]:
 def ask(entry: Path, why: str) -> bool:
     """Write down why, and ask the supervisor to end. False: there is none that could be asked."""
     if not (entry / "stop").exists():
-        durable.write(entry / "stop", why.encode())
+        with contextlib.suppress(FileNotFoundError):  # it is closed at this moment, and what is half written there goes
+            durable.write(entry / "stop", why.encode(), sync=False)  # not through a link that an agent put there
     return process.signal_runner(str(entry))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import stat
 from pathlib import Path
 
@@ -21,10 +22,16 @@ ADDING = 300.0
 """Seconds to wait while somebody else makes a worktree: 16 s were seen for 20,000 files on a busy disk (PERF.md)."""
 
 HALF = f"{MARK}.half"
-"""The name of MARK while the worktree is moved or removed: who finds it so may throw the worktree away.
+"""The name of MARK while the worktree is moved: who finds it so may throw the worktree away.
 
 Names, not contents: a file system keeps the order of renames through a power cut, so none of this needs an fsync.
 """
+
+REMOVED = f"{MARK}.removed"
+"""A file in the git directory of a worktree that is being removed: who finds it finishes that."""
+
+TRASH = f"{MARK}-removed-"
+"""How a git directory is called, beside `worktrees`, once git does not know it any more and it is being deleted."""
 
 # What a killed or unfinished git leaves in a worktree's git directory.
 _UNFINISHED = (
@@ -128,7 +135,7 @@ def keep(root: Path, place: Path, base_sha: str) -> bool:
         say(f"octopoid: {error}")
         return False
     marked = (gitdir / MARK).exists()
-    if _half_made(gitdir) or not (marked or line(gitdir / "HEAD") == base_sha):
+    if is_half_made(gitdir) or not (marked or line(gitdir / "HEAD") == base_sha):
         return False
     drop_locks(gitdir)
     left = detach(root, place, base_sha)
@@ -138,9 +145,9 @@ def keep(root: Path, place: Path, base_sha: str) -> bool:
     return True
 
 
-def _half_made(gitdir: Path) -> bool:
+def is_half_made(gitdir: Path) -> bool:
     """Killed in the middle of our move or removal, or of `git worktree add`."""
-    return (gitdir / HALF).exists() or line(gitdir / "locked") == "initializing"
+    return any((gitdir / name).exists() for name in (HALF, REMOVED)) or line(gitdir / "locked") == "initializing"
 
 
 def _registered(root: Path, place: Path) -> list[Path]:
@@ -165,7 +172,7 @@ def make_room(root: Path, place: Path) -> str:
     The commit at which a worktree of ours was that has lost its folder or `.git`, "" without one: work goes on there.
     """
     known, former = [*_registered(root, place), *_on_its_way(root, place)], ""
-    if any(_half_made(gitdir) for gitdir in known) or (place.is_dir() and not any(place.iterdir())):
+    if any(is_half_made(gitdir) for gitdir in known) or (place.is_dir() and not any(place.iterdir())):
         delete(place)
     elif os.path.lexists(place):
         number = 1
@@ -181,7 +188,7 @@ def make_room(root: Path, place: Path) -> str:
         if (gitdir / MARK).exists() and git.commit_exists(root, last):
             former = last
             say(f"octopoid: the worktree {place} was lost; it begins again at its last commit, {last}")
-        delete(gitdir)
+        _forget(root, gitdir)
     return former
 
 
@@ -198,7 +205,7 @@ def take_over(root: Path, place: Path, old: Path, start: str) -> bool:
     try:
         gitdir = site(root, old)
         private = [name for name in ("config.worktree", "locked", "modules") if (gitdir / name).exists()]
-        if private or not (gitdir / MARK).exists():
+        if private or not (gitdir / MARK).exists() or is_half_made(gitdir):
             say(f"octopoid: {old} is not reused: {' '.join(private) or 'it is not a whole one of ours'}")
             return False
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -239,7 +246,7 @@ def add(root: Path, place: Path, start: str, hooks: bool = True) -> None:
         gitdir = site(root, place)
     except Contained as error:
         raise GitError(argv, answer.status, f"no worktree was made (exit status {answer.status}): {error}") from error
-    if answer.status and (_half_made(gitdir) or line(gitdir / "HEAD") != start):
+    if answer.status and (is_half_made(gitdir) or line(gitdir / "HEAD") != start):
         raise GitError(argv, answer.status, "")
     if answer.status:
         say(f"octopoid: a post-checkout hook said no (exit status {answer.status}); the worktree is whole")
@@ -325,13 +332,32 @@ def remove(root: Path, worktree: Path) -> None:
     known = _registered(root, worktree)
     if worktree == root or worktree in root.parents:
         raise Contained(f"{worktree} holds the user's checkout")
-    if any(not (gitdir / MARK).exists() and not _half_made(gitdir) for gitdir in known):
+    if any(not (gitdir / MARK).exists() and not is_half_made(gitdir) for gitdir in known):
         raise Contained(f"{worktree} is a worktree that octopoid did not make")
     for gitdir in known:
-        (gitdir / HALF).touch()  # killed in the middle, it is not taken for whole
+        (gitdir / REMOVED).touch()  # killed in the middle, it is not taken for whole
     delete(worktree)
     for gitdir in known:
-        delete(gitdir)
+        _forget(root, gitdir)
+
+
+def _forget(root: Path, gitdir: Path) -> None:
+    """Take a worktree's git directory out of git's sight by one rename, then delete it: git never sees half of one."""
+    trash = common_dir(root) / f"{TRASH}{secrets.token_hex(6)}"
+    with contextlib.suppress(FileNotFoundError):  # somebody else forgot it
+        gitdir.rename(trash)
+        delete(trash)
+
+
+def half_removed(root: Path) -> list[Path]:
+    """The tops of the worktrees whose removal was begun and is not finished."""
+    return [top for gitdir, top in sites(root) if (gitdir / REMOVED).exists()]
+
+
+def trash(root: Path) -> list[Path]:
+    """Git directories that nobody knows any more and that were not deleted to the end."""
+    common = common_dir(root)
+    return [common / name for name in os.listdir(common) if name.startswith(TRASH)]
 
 
 def idle_size(path: Path) -> int:

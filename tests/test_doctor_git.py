@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
 from harness import Repo, drop, git, make_repo
 from ruins import (
     TASK,
@@ -253,6 +254,37 @@ def test_what_agents_and_kills_leave_in_worktrees(repo: Repo) -> None:
     assert git(repo, "rev-parse", "HEAD", at=places["switched"]) == commit == git(repo, "rev-parse", "agents-own")
     assert git(repo, "symbolic-ref", "-q", "HEAD", at=places["switched"], ok=[1]) == ""
     assert all(place.is_dir() for place in places.values())
+
+
+@pytest.mark.parametrize("cure", [("doctor", "--fix"), ("clean",), ("run", "--once")], ids=" ".join)
+def test_a_removal_that_a_kill_cut_short_is_finished(repo: Repo, cure: tuple[str, ...]) -> None:
+    """A `clean` that died in the middle left folders that nobody took for what they were."""
+    healthy(repo)
+    places = {name: tree(repo, name) for name in ("begun", "emptied", "needed")}
+    drop(repo, "begun", TASK, state=State.DONE)
+    drop(repo, "needed", TASK, state=State.BLOCKED)
+    for place in places.values():
+        (git_dir(place) / worktrees.REMOVED).touch()
+    (places["begun"] / ".git").unlink()
+    shutil.rmtree(places["emptied"])
+    trash = repo.root / f".git/{worktrees.TRASH}0123456789ab"
+    trash.mkdir()
+    (trash / "HEAD").write_text("half of one", encoding="utf-8")
+    seen = doctor(repo)
+    there = {(one["code"], Path(one["path"]).name) for one in seen.findings if one["code"].startswith("worktree")}
+    removals = {("worktree-removal", name) for name in ("begun", "emptied", trash.name)}
+    assert there == {*removals, ("worktree-half", "needed")}
+    assert "would remove   .octopoid/worktrees/begun" in repo.octopoid("clean", "--dry-run").out
+    assert places["begun"].exists()
+    repo.octopoid(*cure, ok=None)
+    assert not any(path.exists() for path in (places["begun"], places["emptied"], trash))
+    assert places["needed"].exists(), "it is made anew when it is needed"
+    listed = git(repo, "worktree", "list", "--porcelain")
+    assert [line.rpartition("/")[2] for line in listed.splitlines() if line.startswith("worktree ")] == [
+        repo.root.name,
+        "needed",
+    ]
+    assert not any(one["code"] == "worktree-removal" for one in doctor(repo).findings)
 
 
 def test_finished_worktrees_that_take_much_room(repo: Repo) -> None:

@@ -334,6 +334,20 @@ def test_the_next_command_finds_what_the_last_one_could_not_write(repo: Repo) ->
     assert [one.by for one in journal.read(repo.layout)][-2:] == ["healing", "person"]
 
 
+def test_a_move_without_its_marker_is_told_before_the_next_one(repo: Repo) -> None:
+    """Killed after the rename, before the marker: the landing stayed out of the journal when `clean` came first."""
+    script(repo, every(WRITE))
+    drop(repo, "work", "# Work\n")
+    repo.octopoid("run", "--until-empty")
+    number = attempts.read(repo.layout, "work")[-1].number
+    lose(repo, -1)
+    (repo.layout.entry("work", number) / "moved-done").unlink()
+    repo.octopoid("clean")
+    assert words(repo, "work") == ["enqueue", "claim", "submit", "land", "archive"]
+    look(repo)
+    assert words(repo, "work").count("land") == 1 and check(repo) == []
+
+
 def test_a_torn_last_line_is_ended_and_what_it_told_is_told_again(repo: Repo) -> None:
     judged(repo)
     data = repo.layout.events.read_bytes()

@@ -808,7 +808,7 @@ def test_removing_takes_folder_and_registration(repo: Repo, ready: Place) -> Non
 
 
 def test_a_removal_that_was_killed_is_not_taken_for_rework(repo: Repo, ready: Place) -> None:
-    (ready.gitdir / worktrees.HALF).touch()
+    (ready.gitdir / worktrees.REMOVED).touch()
     (ready.path / "a.txt").unlink()
     assert ready.prepare() == OK and ready.facts["how"] == "added"
     assert ready.proven_clean(ready.base)

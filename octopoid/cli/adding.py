@@ -154,7 +154,7 @@ def add(layout: Layout, data: bytes, name: Path) -> tuple[Task, Path]:
             path = _enqueue(layout, new, data)
         except Conflict:
             continue  # somebody has that id
-        if name.parent == layout.run / "drafts":
+        if name.parent == layout.drafts:
             name.unlink(missing_ok=True)
         return task._replace(id=new), path
     raise Conflict(f"no free id that begins with {slug} was found", "try again, or with another title")

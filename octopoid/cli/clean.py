@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from octopoid import cleaning, config, git, lifecycle, steps, stopping, worktrees
+from octopoid import cleaning, config, git, lifecycle, steps, stopping, store, worktrees
 from octopoid.cli import common
 from octopoid.errors import Contained, GitError, Invalid, LostRace, UsageError
 from octopoid.layout import Layout
@@ -57,6 +57,10 @@ def clean(
         stopping.refuse_agents(layout)
     folder = _folder(layout)
     now = common.now()
+    if not dry_run:
+        for path in cleaning.half_removed(layout, store.every_id(layout)):
+            cleaning.finish_removal(layout, path)
+            common.out(f"remove   {layout.short(path)}  what a kill left of it")
     forced = [_finished(layout, folder, word) for word in force]
     plan = cleaning.plan(
         layout,

@@ -39,7 +39,7 @@ def is_temporary(path: Path) -> bool:
 
 def _temporary_files(case: Case) -> Iterator[Path]:
     layout = case.layout
-    folders = (layout.home, layout.run, layout.pause, layout.schedule, layout.moving)
+    folders = (layout.home, layout.run, layout.drafts, layout.pause, layout.schedule, layout.moving)
     for folder in (*folders, *(layout.folder(state) for state in State)):
         if folder.is_dir():
             names = sorted(store.durable_names(folder))

@@ -253,6 +253,13 @@ def _orphan(case: Case, repair: Repair) -> str:
     return f"removed the worktree {case.short(place)}: all that was in it is on a branch"
 
 
+def _removal(case: Case, repair: Repair) -> str:
+    if repair.target not in cleaning.half_removed(case.layout, case.look.ids):
+        return ""
+    cleaning.finish_removal(case.layout, repair.target)
+    return f"removed what was left of {case.short(repair.target)}"
+
+
 REPAIRS: Mapping[str, Mend] = {
     "folder": Mend("make {path}", _folder),
     "mode": Mend("take from everybody else the right to write to {path}", _mode),
@@ -273,6 +280,7 @@ REPAIRS: Mapping[str, Mend] = {
     "link": Mend("mend the link of {path}", _link),
     "detach": Mend("take the worktree of {task} off its branch, at the same commit", _detach),
     "forget": Mend("make git forget the worktree {path}, which is gone", _forget),
+    "removal": Mend("remove what is left of {path}", _removal),
     "orphan": Mend("remove the worktree {path}: all that is in it is on a branch", _orphan),
     "keep": Mend("keep the commit that {task} submitted by a ref", _keep),
     "ref": Mend("remove the ref of {name}: what it names is on a branch", _ref),

@@ -17,17 +17,24 @@ MUCH = 1 << 30
 
 def check_worktrees(case: Case) -> Iterator[Finding]:
     """Those that git knows, as far as octopoid made them; then folders that git does not know."""
-    known = set()
+    known, rest = set(), cleaning.half_removed(case.layout, case.look.ids)
+    yield from map(_half_removed, rest)
     for gitdir, top in ours(case.root, case.worktrees):
         place = top
         if case.worktrees / top.name != top and (case.worktrees / top.name).is_dir():
             place = case.worktrees / top.name  # the repository was moved, or copied
         known.add(os.path.realpath(place))
-        yield from _tree(case, gitdir, top, place)
+        if top not in rest:
+            yield from _tree(case, gitdir, top, place)
     for name in sorted(store.durable_names(case.worktrees)):
         place = case.worktrees / name
         if place.is_dir() and os.path.realpath(place) not in known:
             yield _unknown(case, place)
+
+
+def _half_removed(place: Path) -> Finding:
+    fix, repair = "octopoid doctor --fix finishes it; so do octopoid run and octopoid clean", Repair("removal", place)
+    return Finding("worktree-removal", INFO, "a kill cut the removal of a worktree short", fix, place, repair)
 
 
 def ours(root: Path, folder: Path) -> Iterator[tuple[Path, Path]]:
@@ -138,7 +145,7 @@ def stale_locks(gitdir: Path, now: float) -> list[Path]:
 def _state(case: Case, gitdir: Path, place: Path) -> Iterator[Finding]:
     """What an agent or a kill left it in. Asked only where nobody works."""
     task = worktrees.owner(place.name)
-    if (gitdir / worktrees.HALF).exists():
+    if worktrees.is_half_made(gitdir):
         message = f"a kill cut the making or the removal of this worktree of {task} short: it is not whole"
         yield Finding("worktree-half", INFO, message, "nothing: the next attempt makes it anew", place)
         return
