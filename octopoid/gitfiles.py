@@ -94,6 +94,11 @@ def common_dir(root: Path) -> Path:
     return Path(os.path.realpath(own / shared if shared else own))
 
 
+def own_dir(root: Path) -> Path:
+    """What octopoid keeps in the git directory of the repository at `root`: no clone brings it along."""
+    return common_dir(root) / "octopoid"
+
+
 def line(path: Path) -> str:
     """The one line that a small file of git holds, "" when there is no such file."""
     try:

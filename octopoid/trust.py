@@ -35,7 +35,7 @@ class Runs(NamedTuple):
 
 def mark_file(root: Path) -> Path:
     """Where the yes for `root` is, or would be. Raises NotFound where `root` is no repository."""
-    return gitfiles.common_dir(root) / "octopoid" / "trusted"
+    return gitfiles.own_dir(root) / "trusted"
 
 
 def is_trusted(root: Path) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 from octopoid import durable, git, locks
 from octopoid.confined import NO_HOOKS, ask, inside, real, run, site, uncommitted
 from octopoid.errors import Contained, GitError
-from octopoid.gitfiles import MARK, common_dir, git_dir, is_sha, is_tied, line, sites
+from octopoid.gitfiles import MARK, common_dir, git_dir, is_sha, is_tied, line, own_dir, sites
 from octopoid.layout import Layout
 
 ADDING = 300.0
@@ -30,8 +30,8 @@ Names, not contents: a file system keeps the order of renames through a power cu
 REMOVED = f"{MARK}.removed"
 """A file in the git directory of a worktree that is being removed: who finds it finishes that."""
 
-TRASH = f"{MARK}-removed-"
-"""How a git directory is called, beside `worktrees`, once git does not know it any more and it is being deleted."""
+TRASH = "removed-"
+"""How a git directory is called, among what is ours, once git does not know it any more and it is being deleted."""
 
 # What a killed or unfinished git leaves in a worktree's git directory.
 _UNFINISHED = (
@@ -343,7 +343,8 @@ def remove(root: Path, worktree: Path) -> None:
 
 def _forget(root: Path, gitdir: Path) -> None:
     """Take a worktree's git directory out of git's sight by one rename, then delete it: git never sees half of one."""
-    trash = common_dir(root) / f"{TRASH}{secrets.token_hex(6)}"
+    own_dir(root).mkdir(mode=0o700, exist_ok=True)
+    trash = own_dir(root) / f"{TRASH}{secrets.token_hex(6)}"
     with contextlib.suppress(FileNotFoundError):  # somebody else forgot it
         gitdir.rename(trash)
         delete(trash)
@@ -356,8 +357,9 @@ def half_removed(root: Path) -> list[Path]:
 
 def trash(root: Path) -> list[Path]:
     """Git directories that nobody knows any more and that were not deleted to the end."""
-    common = common_dir(root)
-    return [common / name for name in os.listdir(common) if name.startswith(TRASH)]
+    with contextlib.suppress(FileNotFoundError):
+        return [own_dir(root) / name for name in os.listdir(own_dir(root)) if name.startswith(TRASH)]
+    return []
 
 
 def idle_size(path: Path) -> int:

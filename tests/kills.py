@@ -93,20 +93,24 @@ class Moment(NamedTuple):
     theirs: tuple[str, ...]
 
 
+def hooked(place: Path, told: Path, package: Path | None = None) -> dict[str, str]:
+    """The environment in which `killhook` watches octopoid, and writes the list `told`. It is laid into `place`."""
+    hook = place / "hook"
+    hook.mkdir(parents=True)
+    text = f"path = {str(HOOK)!r}\nexec(open(path).read(), {{'__name__': '__main__', '__file__': path}})\n"
+    (hook / "sitecustomize.py").write_text(text, encoding="utf-8")
+    path = os.pathsep.join(map(str, (hook, *([package] if package else []))))
+    return {"PYTHONPATH": path, "KILL_TOLD": str(told), "KILL_AT": "0", "KILL_WHO": "main"}
+
+
 class World:
     """One life in one place: its moments, and the states from which all went well."""
 
     def __init__(self, life: Life, place: Path, package: Path | None = None) -> None:
         """`package`: a folder with another `octopoid` in it, for PYTHONPATH."""
-        self.life, self.place = life, place
-        hook = place / "hook"
-        hook.mkdir(parents=True)
-        text = f"path = {str(HOOK)!r}\nexec(open(path).read(), {{'__name__': '__main__', '__file__': path}})\n"
-        (hook / "sitecustomize.py").write_text(text, encoding="utf-8")
-        path = os.pathsep.join(map(str, (hook, *([package] if package else []))))
+        self.life, self.place, self.told = life, place, place / "told"
+        watched = hooked(place, self.told, package)
         made = make_repo(place)
-        self.told = place / "told"
-        watched = {"PYTHONPATH": path, "KILL_TOLD": str(self.told), "KILL_AT": "0", "KILL_WHO": "main"}
         self.repo = Repo(made.root, {**made.env, **watched})
         self.said, self.failed = "", ""
         self.keep: Path | None = None

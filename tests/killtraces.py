@@ -203,7 +203,7 @@ def _litter(repo: Repo) -> list[Path]:
     home = repo.layout.home
     trees = home / "worktrees"
     found = [path for name in (".tmp-*", ".new-*", ".reserve") for path in home.rglob(name)]
-    found += repo.root.joinpath(".git").glob("octopoid-removed-*")
+    found += repo.root.joinpath(".git/octopoid").glob("removed-*")
     return sorted(path for path in found if trees not in path.parents)
 
 

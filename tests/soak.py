@@ -167,7 +167,7 @@ class Soak(World):
         if self.thinking.is_alive():
             self.thinking.join()
         self.later = [(0.0, what, end) for _, what, end in sorted(self.later, key=lambda one: one[0])]
-        eventually(self._no_verb, 120, "the commands' ends")
+        self.wait_for_verbs()
         self.leave()
         self.repo.octopoid("resume", ok=None)
         (self.repo.root / ".git/index.lock").unlink(missing_ok=True)
@@ -182,16 +182,25 @@ class Soak(World):
             self.do_tidy(random.Random(0))  # noqa: S311 - as above
             left = person.act()
             left += self.mend_breakers() + self.give_up_orphans()
-            eventually(self._no_verb, 120, "the commands' ends")
+            self.wait_for_verbs()
             say(f"running out, round {number}: {person.decisions.total()} decisions, {left} to come")
             if not left and person.decisions.total() == before:
                 break
         self.books.wrong += person.troubles
         return "".join(path.read_text(errors="replace") for path in sorted((self.place / "out").glob("run-*.log")))
 
-    def _no_verb(self) -> bool:
-        self.catch_up()
-        return not self.verbs and not self.later
+    def wait_for_verbs(self) -> None:
+        """Until every command has ended and every fault is over."""
+
+        def over() -> bool:
+            self.catch_up()
+            return not self.verbs and not self.later
+
+        try:
+            eventually(over, 120)
+        except AssertionError:
+            verbs = [f"octopoid {' '.join(verb.argv)} (pid {verb.process.pid})" for verb in self.verbs]
+            raise AssertionError(f"not within 120 s: {verbs + [what for _, what, _ in self.later]}") from None
 
     # --- tasks come in ---
 
@@ -459,13 +468,14 @@ class Soak(World):
             self.later.append((self.now() + chance.uniform(1, 6), "mend", lambda: self._mend(found[0])))
 
     def _mend(self, task: str) -> None:
-        if places(self.repo, task) and not self._replace(task, b"---\nlabels: [half\n", b"---\n"):
+        """Again, while it is just being moved; not where another file of that name stayed, and the broken one went."""
+        if self._replace(task, b"---\nlabels: [half\n", b"---\n") is None and places(self.repo, task):
             self.later.append((self.now() + 0.3, "mend", lambda: self._mend(task)))
             return
         self.busy.discard(task)
 
-    def _replace(self, task: str, old: bytes, new: bytes) -> bool:
-        """Edit the file in place, wherever it is. False: it was not there just now."""
+    def _replace(self, task: str, old: bytes, new: bytes) -> bool | None:
+        """Edit the file in place, wherever it is. False: it does not say `old`. None: it was not there just now."""
         for state in places(self.repo, task)[:1]:
             with suppress(OSError):
                 path = self.layout.task_file(state, task)
@@ -474,8 +484,8 @@ class Soak(World):
                     with path.open("r+b") as file:
                         file.write(data.replace(old, new, 1))
                         file.truncate()
-                    return True
-        return False
+                return old in data
+        return None
 
     # --- what goes wrong ---
 

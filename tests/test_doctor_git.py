@@ -267,7 +267,7 @@ def test_a_removal_that_a_kill_cut_short_is_finished(repo: Repo, cure: tuple[str
         (git_dir(place) / worktrees.REMOVED).touch()
     (places["begun"] / ".git").unlink()
     shutil.rmtree(places["emptied"])
-    trash = repo.root / f".git/{worktrees.TRASH}0123456789ab"
+    trash = repo.root / ".git/octopoid/removed-0123456789ab"
     trash.mkdir()
     (trash / "HEAD").write_text("half of one", encoding="utf-8")
     seen = doctor(repo)
