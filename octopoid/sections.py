@@ -83,17 +83,19 @@ def put(data: bytes, kind: str, text: str) -> bytes:
     if not mine:
         return ended + section
     # A second section of one kind can only be a copy: one current value per kind (LESSONS 7).
-    return _without(data[: mine[-1].start], mine[:-1]) + section + data[mine[-1].end :]
+    return _replaced(data, mine, [*(b"" for _ in mine[1:]), section])
 
 
 def drop(data: bytes, kind: str) -> bytes:
     """`data` without its section `kind`. Undoes `put`, but for the newline that `put` had to add."""
-    return _without(data, [one for one in spans(data) if one.kind == kind])
+    mine = [one for one in spans(data) if one.kind == kind]
+    return _replaced(data, mine, [b"" for _ in mine])
 
 
 def strip(data: bytes) -> bytes:
     """What the person wrote: `data` without any section."""
-    return _without(data, spans(data))
+    found = spans(data)
+    return _joined(data, found, [b"" for _ in found])
 
 
 def read(data: bytes, kind: str) -> str | None:
@@ -190,12 +192,25 @@ def _end_of_section(marks: Sequence[_Mark], start: int) -> int:
     return 0
 
 
-def _without(data: bytes, dropped: Sequence[Span]) -> bytes:
-    if not dropped:
-        return data
-    ends = [0, *(one.end for one in dropped)]
-    starts = [*(one.start for one in dropped), len(data)]
-    return b"".join(data[end:start] for end, start in zip(ends, starts, strict=True))
+def _replaced(data: bytes, old: Sequence[Span], new: Sequence[bytes]) -> bytes:
+    """`data` with `new` in the place of `old`; b"" takes a section out.
+
+    But where a start and an end that the person left alone would become a pair by that, and what stands between them a
+    section of ours, it is only emptied.
+    """
+    result, gone = _joined(data, old, new), sum(not one for one in new)
+    if not gone or len(spans(result)) == len(spans(data)) - gone:
+        return result
+    empty = (data[one.start : one.text] + data[one.stop : one.end] for one in old)
+    return _joined(data, old, [text or emptied for text, emptied in zip(new, empty, strict=True)])
+
+
+def _joined(data: bytes, old: Sequence[Span], new: Sequence[bytes]) -> bytes:
+    parts, at = [], 0
+    for one, text in zip(old, new, strict=True):
+        parts += [data[at : one.start], text]
+        at = one.end
+    return b"".join((*parts, data[at:]))
 
 
 def _newline(data: bytes) -> bytes:

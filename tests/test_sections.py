@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,19 @@ def test_of_a_copied_section_one_stays() -> None:
     one = START + b"old\n" + END
     written = sections.put(one + b"mine\n" + one + b"below\n", "feedback", "new")
     assert written == b"mine\n" + START + b"new\n" + END + b"below\n"
+
+
+@pytest.mark.parametrize(
+    "change", [lambda data: sections.put(data, "feedback", "New."), lambda data: sections.drop(data, "feedback")]
+)
+def test_markers_that_the_person_left_alone_do_not_become_a_pair(change: Callable[[bytes], bytes]) -> None:
+    """Found by the fuzzer: with the copy between them gone, what they enclose was a section of ours, and went next."""
+    lone = b"<!-- octopoid:feedback -->\nMine, its end is gone.\n"
+    copy = b"<!-- octopoid:feedback -->\nOld.\n<!-- octopoid:end -->\n"
+    data = b"# A\n" + lone + copy + b"Mine, too.\n<!-- octopoid:end -->\n" + copy
+    changed = change(data)
+    assert sections.strip(changed) == sections.strip(data) and b"Old." not in changed
+    assert sections.strip(change(changed)) == sections.strip(data)
 
 
 def test_text_behind_a_removed_end_marker_is_not_lost() -> None:
