@@ -26,7 +26,7 @@ from pathlib import Path
 
 from harness import Background, Repo, drop, eventually, marked, places
 from soakfaults import FAULTS, REFUSES, Faults, Space
-from soakworld import World, places_of
+from soakworld import Verb, World, places_of
 from week import Person, Plan, decide, pick, prepare, watch
 
 from octopoid.states import ACTIVE, State
@@ -199,8 +199,12 @@ class Soak(World):
         try:
             eventually(over, 120)
         except AssertionError:
-            verbs = [f"octopoid {' '.join(verb.argv)} (pid {verb.process.pid})" for verb in self.verbs]
-            raise AssertionError(f"not within 120 s: {verbs + [what for _, what, _ in self.later]}") from None
+            for verb in self.verbs:
+                self.books.wrong.append(f"octopoid {' '.join(verb.argv)} did not end within 120 s: {stack(verb)}")
+                verb.process.kill()
+                verb.process.wait()
+            self.books.wrong += [f"{what} does not come to its end" for _, what, _ in self.later]
+            self.verbs, self.later = [], []
 
     # --- tasks come in ---
 
@@ -555,6 +559,15 @@ class Soak(World):
             f"{now / 60:.0f} min: {len(books.known)} came in; {there}; {books.kills.total()} kills, "
             f"{books.faults.total()} faults, {len(books.edits)} edits; daemon {rss} MB; {len(books.wrong)} wrong"
         )
+
+
+def stack(verb: Verb) -> str:
+    """Where in the kernel a command waits, and what it has open."""
+    home = Path(f"/proc/{verb.process.pid}")
+    with suppress(OSError):
+        opened = sorted({str(one.readlink()) for one in (home / "fd").iterdir()})
+        return f"{(home / 'wchan').read_text()}; {', '.join(opened)}"
+    return "it is gone"
 
 
 def kind_of(command: str) -> str:
