@@ -265,6 +265,16 @@ def test_the_way_without_a_parser_says_the_same(queue: Repo, args: tuple[str, ..
     assert (short.out, short.err) == (long.out, long.err)
 
 
+@pytest.mark.parametrize(
+    "args", [("run", "--once"), ("run", "--until-empty"), ("run", "--once", "--until-empty")], ids=" ".join
+)
+def test_run_without_a_parser_does_the_same(queue: Repo, args: tuple[str, ...]) -> None:
+    blocked(queue, "asked")
+    queue.octopoid("run", "--once")
+    short, long = queue.octopoid(*args, ok=None), queue.octopoid("--color", "never", *args, ok=None)
+    assert short == long and short.status == (2 if len(args) == 3 else 6 if "--until-empty" in args else 0)
+
+
 def test_bare_is_status(queue: Repo) -> None:
     drop(queue, "first", "# First\n")
     assert queue.octopoid() == queue.octopoid("status") == queue.octopoid("--color", "never")
