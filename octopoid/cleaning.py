@@ -85,25 +85,17 @@ def remove(layout: Layout, one: Worktree, forced: bool) -> bool:
     return True
 
 
-def half_removed(layout: Layout, ids: Mapping[str, State]) -> list[Path]:
-    """What a kill in the middle of a removal left: worktrees, and git directories that git does not know any more.
+def half_removed(layout: Layout, folder: Path, ids: Mapping[str, State]) -> dict[Path, Path]:
+    """What a kill in the middle of a removal left, by what it is to a person: the git directory to each.
 
-    `ids`: every task there is. Where work goes on, the next attempt sees to it.
+    `folder`: where the worktrees are; `ids`: every task there is. Where work goes on, the next attempt sees to it.
     """
-    tops = [top for top in worktrees.half_removed(layout.root) if _is_over(layout, ids, worktrees.owner(top.name))]
-    return [*tops, *worktrees.trash(layout.root)]
+    found = worktrees.half_removed(layout.root, folder)
+    return {top: gitdir for gitdir, top in found if top == gitdir or _is_over(layout, ids, worktrees.owner(top.name))}
 
 
 def _is_over(layout: Layout, ids: Mapping[str, State], task: str) -> bool:
     return ids.get(task, State.DONE) in FINISHED and not _alive(layout, task)
-
-
-def finish_removal(layout: Layout, path: Path) -> None:
-    """Remove the rest of what `half_removed` found. Raises Contained, OSError."""
-    if path.name.startswith(worktrees.TRASH):
-        worktrees.delete(path)
-    else:
-        worktrees.remove(layout.root, path)
 
 
 def remove_log(one: Log) -> None:

@@ -32,12 +32,13 @@ _NOT_KNOWN = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)
 _kernel_rename: list[Callable[..., None] | None] = []
 
 
-def write(path: StrPath, data: bytes, *, sync: bool = True) -> None:
+def write(path: StrPath, data: bytes, *, sync: bool = True, times: tuple[int, int] | None = None) -> None:
     """Put `data` at `path`, at once: temporary file beside it, fsync, replace, fsync of the folder.
 
     A new file gets mode 0644 (umask applies), or 0600 in a folder that is nobody else's; an existing one keeps its
-    mode. `sync=False` is as atomic but may be lost in a power cut. Raises OSError (ENOSPC, EDQUOT, EROFS …): then the
-    old content is untouched and no temporary file is left.
+    mode. `times`: of access and modification, in nanoseconds; there is no moment without them. `sync=False` is as
+    atomic but may be lost in a power cut. Raises OSError (ENOSPC, EDQUOT, EROFS …): then the old content is untouched
+    and no temporary file is left.
     """
     folder = _folder(path)
     temp = os.path.join(folder, f".tmp-{os.urandom(6).hex()}")
@@ -46,6 +47,8 @@ def write(path: StrPath, data: bytes, *, sync: bool = True) -> None:
         try:
             _keep_mode(path, fd)
             _write_all(fd, data)
+            if times:
+                os.utime(fd, ns=times)
             if sync:
                 os.fsync(fd)
         finally:

@@ -7,8 +7,20 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from octopoid import attempts, bookkeeping, cleaning, durable, lifecycle, merging, process, programs, regular, store
-from octopoid.errors import Contained, GitError, LostRace
+from octopoid import (
+    attempts,
+    bookkeeping,
+    cleaning,
+    durable,
+    lifecycle,
+    merging,
+    process,
+    programs,
+    regular,
+    store,
+    worktrees,
+)
+from octopoid.errors import GitError, LostRace
 from octopoid.layout import Layout
 from octopoid.legible import clean_text
 from octopoid.look import Look, Observer
@@ -35,8 +47,11 @@ class Housekeeper:
         self._next_census = 0.0
         self._told: set[str] | None = None
 
-    def tidy(self, look: Look, now: float) -> None:
-        """Finish what was left open about tasks that are done or cancelled by now; forget what is clean."""
+    def tidy(self, look: Look, folder: Path, now: float) -> None:
+        """Finish what was left open about tasks that are done or cancelled by now; forget what is clean.
+
+        `folder`: where the worktrees are.
+        """
         active, recent = {item.id for item in look.items}, bookkeeping.Recent(self.layout)
         for task, flagged in attempts.flagged(self.layout).items():
             ledger = self.observer.ledger(task)
@@ -56,15 +71,15 @@ class Housekeeper:
                 attempts.unflag(self.layout, task)
         if now >= self._next_census:
             self._next_census = now + CENSUS
-            self._finish_removals(look)
+            self._finish_removals(look, folder)
             self._census(look)
 
-    def _finish_removals(self, look: Look) -> None:
+    def _finish_removals(self, look: Look, folder: Path) -> None:
         """What a killed `clean`, or a killed scheduler, left half removed goes."""
-        for path in cleaning.half_removed(self.layout, look.ids):
+        for path, gitdir in cleaning.half_removed(self.layout, folder, look.ids).items():
             try:
-                cleaning.finish_removal(self.layout, path)
-            except (Contained, OSError) as error:
+                worktrees.finish_removal(self.layout.root, gitdir, path)
+            except OSError as error:
                 self.say(f"{self.layout.short(path)} is half removed, and the rest of it stays: {error}")
 
     def _census(self, look: Look) -> None:

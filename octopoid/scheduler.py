@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from octopoid import clock, closing, durable, policy, process, steer
+from octopoid import clock, closing, durable, policy, process, steer, steps
 from octopoid.applying import Hands, Moment
 from octopoid.bookkeeping import Bookkeeper
 from octopoid.guards import Scene, load_of
@@ -84,7 +84,7 @@ class Scheduler:
                 break
         if snapshot.breakers:
             steer.forget(self.layout, {name for agent in config.agents.values() for name in agent.breakers})
-        self.housekeeper.tidy(look, now())
+        self.housekeeper.tidy(look, steps.worktrees_folder(self.layout, config), now())
         hands.children |= self.housekeeper.notify(plan, config, self.env)
         durable.write(self.layout.last_tick, clock.iso(now()).encode() + b"\n", sync=False)
         times = [one for one in (policy.next_time(plan), hands.wait_until(now()), standing) if one]

@@ -170,9 +170,9 @@ def add(layout: Layout, task: str, data: bytes, mtime: float | None = None, stat
         with temporary.open("xb") as file:
             file.write(data)
             file.flush()
+            if mtime is not None:
+                os.utime(file.fileno(), (mtime, mtime))
             os.fsync(file.fileno())
-        if mtime is not None:
-            os.utime(temporary, (mtime, mtime))
         durable.rename(temporary, path)
     except FileExistsError:
         raise Conflict(f"there is a task {task} already") from None
@@ -244,8 +244,7 @@ def _rewrite(path: Path, rewrite: Callable[[bytes], bytes]) -> None:
         if rewrite(before) == before:
             return
         for _ in range(SAVES):
-            durable.write(path, rewrite(before))
-            os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+            durable.write(path, rewrite(before), times=(facts.st_atime_ns, facts.st_mtime_ns))
             saved = _content(file, path)
             if saved == before:
                 return

@@ -10,6 +10,7 @@ import contextlib
 import os
 import secrets
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from octopoid import durable, git, locks
@@ -336,9 +337,19 @@ def remove(root: Path, worktree: Path) -> None:
         raise Contained(f"{worktree} is a worktree that octopoid did not make")
     for gitdir in known:
         (gitdir / REMOVED).touch()  # killed in the middle, it is not taken for whole
-    delete(worktree)
+    _delete_top(worktree)
     for gitdir in known:
         _forget(root, gitdir)
+
+
+def _delete_top(top: Path) -> None:
+    """Its `.git` goes last: as long as anything is there, it says whose it is."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        if not top.is_symlink():
+            for name in os.listdir(top):
+                if name != ".git":
+                    delete(top / name)
+    delete(top)
 
 
 def _forget(root: Path, gitdir: Path) -> None:
@@ -350,16 +361,28 @@ def _forget(root: Path, gitdir: Path) -> None:
         delete(trash)
 
 
-def half_removed(root: Path) -> list[Path]:
-    """The tops of the worktrees whose removal was begun and is not finished."""
-    return [top for gitdir, top in sites(root) if (gitdir / REMOVED).exists()]
+def half_removed(root: Path, folder: Path) -> Iterator[tuple[Path, Path]]:
+    """(git directory, what it is to a person) of the worktrees in `folder` whose removal a kill cut short.
 
-
-def trash(root: Path) -> list[Path]:
-    """Git directories that nobody knows any more and that were not deleted to the end."""
+    What the git directory says is an agent's word: its folder must be in ours and say the same, or be empty or gone.
+    """
+    wanted = os.path.realpath(folder)
+    for gitdir, top in sites(root):
+        begun = (gitdir / REMOVED).exists() and os.path.realpath(top.parent) == wanted
+        if begun and (is_tied(gitdir, top) or not top.is_dir() or not os.listdir(top)):
+            yield gitdir, top
     with contextlib.suppress(FileNotFoundError):
-        return [own_dir(root) / name for name in os.listdir(own_dir(root)) if name.startswith(TRASH)]
-    return []
+        for name in os.listdir(own_dir(root)):
+            if name.startswith(TRASH):
+                yield own_dir(root) / name, own_dir(root) / name
+
+
+def finish_removal(root: Path, gitdir: Path, top: Path) -> None:
+    """Remove what `half_removed` found. Raises OSError."""
+    if top != gitdir:
+        _delete_top(top)
+        _forget(root, gitdir)
+    delete(gitdir)
 
 
 def idle_size(path: Path) -> int:

@@ -260,24 +260,26 @@ def test_what_agents_and_kills_leave_in_worktrees(repo: Repo) -> None:
 def test_a_removal_that_a_kill_cut_short_is_finished(repo: Repo, cure: tuple[str, ...]) -> None:
     """A `clean` that died in the middle left folders that nobody took for what they were."""
     healthy(repo)
-    places = {name: tree(repo, name) for name in ("begun", "emptied", "needed")}
+    places = {name: tree(repo, name) for name in ("begun", "emptied", "gone", "needed")}
     drop(repo, "begun", TASK, state=State.DONE)
     drop(repo, "needed", TASK, state=State.BLOCKED)
     for place in places.values():
         (git_dir(place) / worktrees.REMOVED).touch()
-    (places["begun"] / ".git").unlink()
+    (places["begun"] / "README.md").unlink()
     shutil.rmtree(places["emptied"])
+    places["emptied"].mkdir()
+    shutil.rmtree(places["gone"])
     trash = repo.root / ".git/octopoid/removed-0123456789ab"
     trash.mkdir()
     (trash / "HEAD").write_text("half of one", encoding="utf-8")
     seen = doctor(repo)
     there = {(one["code"], Path(one["path"]).name) for one in seen.findings if one["code"].startswith("worktree")}
-    removals = {("worktree-removal", name) for name in ("begun", "emptied", trash.name)}
+    removals = {("worktree-removal", name) for name in ("begun", "emptied", "gone", trash.name)}
     assert there == {*removals, ("worktree-half", "needed")}
     assert "would remove   .octopoid/worktrees/begun" in repo.octopoid("clean", "--dry-run").out
     assert places["begun"].exists()
     repo.octopoid(*cure, ok=None)
-    assert not any(path.exists() for path in (places["begun"], places["emptied"], trash))
+    assert not any(path.exists() for path in (places["begun"], places["emptied"], places["gone"], trash))
     assert places["needed"].exists(), "it is made anew when it is needed"
     listed = git(repo, "worktree", "list", "--porcelain")
     assert [line.rpartition("/")[2] for line in listed.splitlines() if line.startswith("worktree ")] == [
@@ -285,6 +287,22 @@ def test_a_removal_that_a_kill_cut_short_is_finished(repo: Repo, cure: tuple[str
         "needed",
     ]
     assert not any(one["code"] == "worktree-removal" for one in doctor(repo).findings)
+
+
+def test_what_an_agent_says_in_its_git_directory_removes_nothing_of_others(repo: Repo) -> None:
+    """It can write there, in its sandbox, too: that another folder is its worktree, and is being removed."""
+    healthy(repo)
+    agents, other, precious = tree(repo, "agents"), tree(repo, "other"), repo.root.parent / "precious"
+    work(repo, other)
+    precious.mkdir()
+    (precious / "letter").write_text("dear", encoding="utf-8")
+    gitdir = git_dir(agents)
+    (gitdir / worktrees.REMOVED).touch()
+    for top in (precious, other, repo.root, repo.layout.home / "worktrees"):
+        (gitdir / "gitdir").write_text(f"{top}/.git\n", encoding="utf-8")
+        for verb in (("doctor", "--fix"), ("clean",), ("run", "--once")):
+            repo.octopoid(*verb, ok=None)
+        assert (precious / "letter").exists() and (other / "README.md").exists() and repo.layout.agents_yaml.exists()
 
 
 def test_finished_worktrees_that_take_much_room(repo: Repo) -> None:

@@ -47,6 +47,14 @@ def test_write_takes_strings_and_names_without_a_folder(tmp_path: Path) -> None:
     assert names(tmp_path) == ["there"]
 
 
+def test_a_file_gets_the_times_that_it_is_given(tmp_path: Path) -> None:
+    """Before it gets its name: that age is part of the order of tasks (`test_kills`, life `split`)."""
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    durable.write(path, b"new", times=(1, 2))
+    assert (path.read_bytes(), path.stat().st_mtime_ns) == (b"new", 2)
+
+
 def test_a_new_file_is_readable_and_an_old_one_keeps_its_mode(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()

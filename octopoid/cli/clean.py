@@ -58,8 +58,8 @@ def clean(
     folder = _folder(layout)
     now = common.now()
     if not dry_run:
-        for path in cleaning.half_removed(layout, store.every_id(layout)):
-            cleaning.finish_removal(layout, path)
+        for path, gitdir in cleaning.half_removed(layout, folder, store.every_id(layout)).items():
+            worktrees.finish_removal(layout.root, gitdir, path)
             common.out(f"remove   {layout.short(path)}  what a kill left of it")
     forced = [_finished(layout, folder, word) for word in force]
     plan = cleaning.plan(

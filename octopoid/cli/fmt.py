@@ -108,8 +108,7 @@ def _said(task: Task) -> Task:
 def _write(path: Path, data: bytes) -> None:
     """Replace the content, keep the mtime. A file that a scheduler took meanwhile is not made a second time."""
     facts = path.stat(follow_symlinks=False)
-    durable.write(path, data)
-    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    durable.write(path, data, times=(facts.st_atime_ns, facts.st_mtime_ns))
     layout = _layout()
     if layout is None or not path.absolute().is_relative_to(layout.queue):
         return

@@ -202,8 +202,7 @@ def _apart(case: Case, repair: Repair) -> str:
         facts = path.lstat()
         if not stat.S_ISREG(facts.st_mode) or facts.st_nlink < 2:
             return ""
-        durable.write(path, store.read(path))
-        os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+        durable.write(path, store.read(path), times=(facts.st_atime_ns, facts.st_mtime_ns))
     return f"{case.short(path)} is a file of its own now"
 
 
@@ -254,9 +253,10 @@ def _orphan(case: Case, repair: Repair) -> str:
 
 
 def _removal(case: Case, repair: Repair) -> str:
-    if repair.target not in cleaning.half_removed(case.layout, case.look.ids):
+    rest = cleaning.half_removed(case.layout, case.worktrees, case.look.ids)
+    if repair.target not in rest:
         return ""
-    cleaning.finish_removal(case.layout, repair.target)
+    worktrees.finish_removal(case.root, rest[repair.target], repair.target)
     return f"removed what was left of {case.short(repair.target)}"
 
 

@@ -17,7 +17,7 @@ MUCH = 1 << 30
 
 def check_worktrees(case: Case) -> Iterator[Finding]:
     """Those that git knows, as far as octopoid made them; then folders that git does not know."""
-    known, rest = set(), cleaning.half_removed(case.layout, case.look.ids)
+    known, rest = set(), cleaning.half_removed(case.layout, case.worktrees, case.look.ids)
     yield from map(_half_removed, rest)
     for gitdir, top in ours(case.root, case.worktrees):
         place = top
