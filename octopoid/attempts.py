@@ -238,6 +238,11 @@ def flagged(layout: Layout) -> dict[str, float]:
         return {}
 
 
+def is_flagged(layout: Layout, task: str) -> bool:
+    """May something about `task` be unfinished?"""
+    return (layout.run / "open" / task).exists()
+
+
 def unflag(layout: Layout, task: str) -> None:
     """Forget the hint about `task`."""
     (layout.run / "open" / task).unlink(missing_ok=True)

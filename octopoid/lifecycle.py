@@ -6,13 +6,14 @@ leaves; the file not being there is a lost race, said aloud.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from octopoid import attempts, bookkeeping, documents, journal, locks, sections, steer, store
-from octopoid.errors import Conflict, LostRace, NotFound, UsageError
+from octopoid.errors import Conflict, Invalid, LostRace, NotFound, UsageError
 from octopoid.fold import fold
 from octopoid.layout import Layout
 from octopoid.model import Entry, Ledger, Opening, Outcome
@@ -150,7 +151,7 @@ def reject(layout: Layout, task: str, base: str, text: str, now: float, check: C
     """
     with landing_lock(layout, base):
         check()
-        state, ledger = _where(layout, task)[0], ledger_of(layout, task)
+        state, ledger = _settled(layout, task, now), ledger_of(layout, task)
         if ledger.awaiting and state in _AWAITING:
             _reject_stage(layout, task, ledger.awaiting, state, text, now)
             return
@@ -177,7 +178,7 @@ def release(layout: Layout, task: str, base: str, text: str, now: float, check: 
     """
     with landing_lock(layout, base):
         check()
-        state = _where(layout, task)[0]
+        state = _settled(layout, task, now)
         opening = Opening("release", now, by="person", text=text, to="incoming")
         if state is State.INCOMING:
             _note(layout, task, opening, text, now)
@@ -190,7 +191,7 @@ def release(layout: Layout, task: str, base: str, text: str, now: float, check: 
 
 def answer(layout: Layout, task: str, pairs: tuple[tuple[str, str], ...], now: float) -> None:
     """A person's answers to the agent's questions: back to `incoming`. Raises Conflict when nothing was asked."""
-    state, ledger = _where(layout, task)[0], ledger_of(layout, task)
+    state, ledger = _settled(layout, task, now), ledger_of(layout, task)
     if state is not State.BLOCKED or ledger.reason != "question":
         raise Conflict(f"{task} is in {state.value} and asks nothing", f"octopoid why {task}")
     text = "\n\n".join(f"Question: {question}\nAnswer: {reply}" for question, reply in pairs)
@@ -200,7 +201,7 @@ def answer(layout: Layout, task: str, pairs: tuple[tuple[str, str], ...], now: f
 
 def reopen(layout: Layout, task: str, text: str, now: float) -> None:
     """Done, but not to a person's liking: back to `incoming`. What landed stays landed."""
-    state = _where(layout, task)[0]
+    state = _settled(layout, task, now)
     if state is not State.DONE:
         raise Conflict(f"{task} is in {state.value}, not in done", _way_back(layout, task, state))
     _person_move(
@@ -212,7 +213,7 @@ def cancel(layout: Layout, task: str, base: str, now: float, check: Check = _no_
     """Off to `archive/cancelled`; one rename. The caller ends the attempt. Returns the folder it left."""
     with landing_lock(layout, base):
         check()
-        state, _ = _where(layout, task)
+        state = _settled(layout, task, now)
         if state not in TRANSITIONS["cancel"].leaves:
             raise Conflict(f"{task} is in {state.value}", _way_back(layout, task, state))
         with store.one_at_a_time(layout):
@@ -224,6 +225,7 @@ def cancel(layout: Layout, task: str, base: str, now: float, check: Check = _no_
 
 def archive(layout: Layout, task: str, now: float) -> None:
     """Done and out of sight; still satisfies dependents."""
+    _finish_move(layout, task, now)
     with store.one_at_a_time(layout):
         store.move(layout, task, "archive", State.DONE)
         _log(layout, now, "archive", task, State.DONE, State.ARCHIVED, "person", 0, "")
@@ -288,6 +290,22 @@ def _where(layout: Layout, task: str) -> tuple[State, Path]:
     if found is None:
         raise NotFound(f"there is no task {task!r}", "octopoid list shows the ids")
     return found
+
+
+def _settled(layout: Layout, task: str, now: float) -> State:
+    """Where `task` is, once what was begun is finished. Raises NotFound."""
+    _finish_move(layout, task, now)
+    return _where(layout, task)[0]
+
+
+def _finish_move(layout: Layout, task: str, now: float) -> None:
+    """Make the move that somebody was killed before: a person's next verb comes after it, and not in its place."""
+    if not attempts.is_flagged(layout, task):
+        return
+    with contextlib.suppress(Invalid, LostRace):  # it cannot be read, or somebody else makes it just now
+        unmoved, found = ledger_of(layout, task).unmoved, store.find(layout, task)
+        if unmoved and found and not locks.is_held(layout.entry(task, unmoved.number) / "lock"):
+            heal(layout, task, found[0], unmoved, now)
 
 
 def _way_back(layout: Layout, task: str, state: State) -> str:

@@ -348,6 +348,24 @@ def test_a_move_without_its_marker_is_told_before_the_next_one(repo: Repo) -> No
     assert words(repo, "work").count("land") == 1 and check(repo) == []
 
 
+@pytest.mark.parametrize("verb", ["clean", "cancel", "reopen"])
+def test_a_verb_that_a_kill_cut_short_is_done_before_the_next_one(repo: Repo, verb: str) -> None:
+    """`reopen`, killed before its rename, then `clean`: it was archived, and its entry said that it was reopened."""
+    script(repo, every(WRITE))
+    drop(repo, "work", "# Work\n")
+    repo.octopoid("run", "--until-empty")
+    outcome = Outcome(
+        "reopen", "", False, "", "once more", time.time(), verb="reopen", leaves="done", enters="incoming"
+    )
+    opening = Opening("reopen", time.time(), by="person", text="once more", to="incoming")
+    attempts.begin(repo.layout, "work", opening, outcome=outcome)
+    repo.octopoid(verb, *(["work"] if verb != "clean" else []), ok=(5,) if verb == "reopen" else (0,))
+    assert state_of(repo, "work") is (State.CANCELLED if verb == "cancel" else State.INCOMING)
+    assert words(repo, "work")[4:] == ["reopen", *(["cancel"] if verb == "cancel" else [])]
+    look(repo)
+    assert check(repo) == []
+
+
 def test_a_torn_last_line_is_ended_and_what_it_told_is_told_again(repo: Repo) -> None:
     judged(repo)
     data = repo.layout.events.read_bytes()
