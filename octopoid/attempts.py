@@ -222,7 +222,7 @@ def finished(entry: Entry) -> bool:
         return entry.opening.kind not in ("attempt", "gate", "landing", "finish", "block")
     if (outcome.children or outcome.proposals) and not entry.spawned:
         return False
-    return not outcome.verb or outcome.enters in entry.moved
+    return not outcome.verb or entry.is_moved
 
 
 def flagged(layout: Layout) -> dict[str, float]:

@@ -340,7 +340,7 @@ def _moves(ledger: Ledger, entry: Entry) -> Ledger:
     outcome = entry.outcome
     if outcome is None or not outcome.verb:
         return ledger
-    if outcome.enters in entry.moved:
+    if entry.is_moved:
         return ledger._replace(expected=outcome.enters, unmoved=None)
     return ledger._replace(unmoved=entry)
 

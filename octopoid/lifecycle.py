@@ -16,7 +16,7 @@ from octopoid import attempts, bookkeeping, documents, journal, locks, sections,
 from octopoid.errors import Conflict, Invalid, LostRace, NotFound, UsageError
 from octopoid.fold import fold
 from octopoid.layout import Layout
-from octopoid.model import Entry, Ledger, Opening, Outcome
+from octopoid.model import ELSEWHERE, Entry, Ledger, Opening, Outcome
 from octopoid.ready import SETTLE
 from octopoid.states import TRANSITIONS, State
 
@@ -232,7 +232,9 @@ def archive(layout: Layout, task: str, now: float) -> None:
 
 
 def heal(layout: Layout, task: str, state: State, entry: Entry, now: float) -> bool:
-    """Finish the verb of a closed entry that lacks its `moved-…`. False: a person moved the file meanwhile."""
+    """Finish the verb of a closed entry that lacks its `moved-…`. False: a person moved the file meanwhile, and the
+    entry says so: the move by hand, which is recorded next, begins where the file was.
+    """
     outcome = entry.outcome
     if outcome is None or not outcome.verb:
         return False
@@ -246,7 +248,7 @@ def heal(layout: Layout, task: str, state: State, entry: Entry, now: float) -> b
         outcome = outcome._replace(leaves=state.value)
         carry(layout, task, entry.number, outcome, now, by="healing")
         return True
-    attempts.mark_moved(layout, task, entry.number, outcome.enters)
+    attempts.mark_moved(layout, task, entry.number, ELSEWHERE)
     return False
 
 

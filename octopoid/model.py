@@ -199,8 +199,12 @@ class Outcome(NamedTuple):
     seized: str = ""
 
 
+ELSEWHERE = "elsewhere"
+"""In `moved-elsewhere`: the move that an entry carries will never be made, since a person moved the file before it."""
+
+
 class Entry(NamedTuple):
-    """One numbered directory of evidence."""
+    """One numbered directory of evidence. `moved`: what its markers `moved-…` say."""
 
     number: int
     opening: Opening
@@ -210,6 +214,11 @@ class Entry(NamedTuple):
     moved: frozenset[str] = frozenset()
     waits: str = ""
     spawned: bool = False
+
+    @property
+    def is_moved(self) -> bool:
+        """Was the move that it carries made, or overtaken?"""
+        return self.outcome is not None and bool(self.moved & {self.outcome.enters, ELSEWHERE})
 
 
 class Verdict(NamedTuple):

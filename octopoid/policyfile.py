@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,7 +42,7 @@ class Policy:
         self.problem = ""
         if self._keeps:
             if self._config is None or fresh.digest != self._config.digest:
-                _keep(self.layout)
+                _keep(self.layout, fresh.digest)
             (self.layout.last_good / PROBLEM).unlink(missing_ok=True)
         self._config = fresh
         return fresh
@@ -50,9 +51,10 @@ class Policy:
         problems = "\n".join(str(problem) for problem in error.problems) or error.message
         good = self._config
         # `.last-good.old`: a kill between the two renames of `_keep` left no other.
-        kept = (one for one in (self.layout.last_good, _old(self.layout)) if (one / "agents.yaml").exists())
-        if good is None and (home := next(kept, None)) is not None:
-            good = _based(config.load(home), self.layout)
+        for home in (self.layout.last_good, _old(self.layout)):
+            if good is None and (home / "agents.yaml").exists():
+                with contextlib.suppress(Invalid):
+                    good = _based(config.load(home), self.layout)
         if good is None:
             raise error
         if problems != self.problem:
@@ -73,8 +75,11 @@ def _old(layout: Layout) -> Path:
     return layout.run / ".last-good.old"
 
 
-def _keep(layout: Layout) -> None:
-    """Copy the policy to `run/last-good`, aside first, so that a kill leaves the old copy or the new one."""
+def _keep(layout: Layout, digest: str) -> None:
+    """Copy the policy to `run/last-good`, aside first, so that a kill leaves the old copy or the new one.
+
+    What is copied may have been saved after it was found good: it must have that `digest`, or the old copy stays.
+    """
     fresh = layout.run / ".last-good.new"
     attempts.tidy(fresh)
     fresh.mkdir(mode=0o700, parents=True)
@@ -82,9 +87,19 @@ def _keep(layout: Layout) -> None:
         target = fresh / name
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         durable.write(target, regular.read(layout.home / name, follow=True), sync=False)
+    if not _is(fresh, digest):
+        attempts.tidy(fresh)
+        return
     old = _old(layout)
     if layout.last_good.exists():
         attempts.tidy(old)
         layout.last_good.rename(old)
     fresh.rename(layout.last_good)
     attempts.tidy(old)
+
+
+def _is(home: Path, digest: str) -> bool:
+    try:
+        return config.load(home).digest == digest
+    except Invalid:
+        return False

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from harness import Background, Repo, drop, eventually, git, landed, marked, places, script, state_of
 
+from octopoid import policyfile
+from octopoid.policyfile import Policy
 from octopoid.states import State
 
 WRITE = [{"write": {"path": "${OCTOPOID_TASK_ID}.txt", "text": "work\n"}}]
@@ -334,6 +336,17 @@ def test_reopen_works_again_on_what_landed(repo: Repo) -> None:
     repo.octopoid("run", "--until-empty")
     assert git(repo, "show", "main:one.txt") == "work\nmore"
     assert landed(repo) == ("one", "one")
+
+
+def test_what_was_saved_after_it_was_read_is_not_kept_as_the_last_good_policy(repo: Repo) -> None:
+    """Found by the soak: the copy was of the next, bad edit, and the next scheduler had nothing to work with."""
+    script(repo, every(WRITE))
+    good = Policy(repo.layout, say=print).current()
+    kept = (repo.layout.last_good / "agents.yaml").read_bytes()
+    repo.layout.agents_yaml.write_text("agents: [\n")
+    policyfile._keep(repo.layout, good.digest)
+    assert (repo.layout.last_good / "agents.yaml").read_bytes() == kept
+    assert Policy(repo.layout, say=print).current().digest == good.digest
 
 
 def test_a_bad_edit_of_the_policy_keeps_the_last_good_one(repo: Repo) -> None:

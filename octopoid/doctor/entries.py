@@ -16,7 +16,7 @@ from octopoid import attempts, fold, locks, regular
 from octopoid.doctor.finding import INFO, WARNING, Case, Evidence, Finding, Folder, Landed, Repair, some
 from octopoid.errors import Invalid
 from octopoid.layout import Layout
-from octopoid.model import Entry, Problem
+from octopoid.model import ELSEWHERE, Entry, Problem
 from octopoid.ready import is_on_its_way
 from octopoid.states import ACTIVE, State
 
@@ -196,7 +196,7 @@ def _left(case: Case, task: str, state: State, entry: Entry) -> Iterator[Finding
         else:
             fix, repair = "octopoid doctor --fix closes it, uncharged", Repair("close", folder, task)
             yield Finding("entry-open", WARNING, f"{what}; the task is in {state.value}", fix, folder, repair)
-    elif entry.outcome.verb and entry.outcome.enters not in entry.moved:
+    elif entry.outcome.verb and not entry.is_moved:
         if not _is_unmoved(case, task, entry):
             return  # a later entry has said where the task went
         verb, enters = entry.outcome.verb, entry.outcome.enters
@@ -220,7 +220,7 @@ def _is_unmoved(case: Case, task: str, entry: Entry) -> bool:
 
 
 def _contradiction(case: Case, task: str, entry: Entry) -> Iterator[Finding]:
-    known = {"claimed", entry.outcome.enters if entry.outcome else ""}
+    known = {"claimed", ELSEWHERE, entry.outcome.enters if entry.outcome else ""}
     for word in sorted(entry.moved - known):
         path = case.layout.entry(task, entry.number) / f"moved-{word.replace('/', '-')}"
         said = f"its outcome says {entry.outcome.enters or 'nothing'}" if entry.outcome else "it has no outcome"
