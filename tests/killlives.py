@@ -72,11 +72,16 @@ class Scene(NamedTuple):
 
     def works(self, slug: str) -> bool:
         """An agent is at it, and has said so."""
+        entry = self._begun(slug)
+        return entry is not None and locks.is_held(entry / "lock")
+
+    def _begun(self, slug: str) -> Path | None:
+        """The open entry of an agent that has said that it is at it."""
         ledger = self.ledgers.get(slug)
         if ledger is None or ledger.open is None or self.states[slug] is not State.CLAIMED:
-            return False
+            return None
         entry = self.repo.layout.entry(self.ids[slug], ledger.open.number)
-        return locks.is_held(entry / "lock") and b"at it" in _bytes(entry / "output.log")
+        return entry if b"at it" in _bytes(entry / "output.log") else None
 
     @property
     def busy(self) -> bool:
@@ -86,8 +91,8 @@ class Scene(NamedTuple):
 
     @property
     def waited_for(self) -> bool:
-        """An agent is at work that ends only when the person wants it to."""
-        return "drop" in self.states and self.works("drop")
+        """An agent is at work that ends only when the person wants it to; its supervisor may be dead."""
+        return "drop" in self.states and self._begun("drop") is not None
 
 
 class Duty(NamedTuple):

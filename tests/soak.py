@@ -272,11 +272,14 @@ class Soak(World):
         path = self.layout.task_file(State.INCOMING, name)
         cut = text.index("\n---\n", 4) + 5
         path.write_text(text[: chance.randint(10, cut)])
+        self.busy.add(name)
 
         def rest() -> None:
-            with suppress(FileNotFoundError):
+            """Where the half is gone by then, so is the rest: the person gave it up."""
+            if path.exists():
                 path.write_text(text)
-            self._known(name, name, "slow")
+                self._known(name, name, "slow")
+            self.busy.discard(name)
 
         self.later.append((self.now() + 0.5, "slow", rest))
 
@@ -350,10 +353,16 @@ class Soak(World):
         self.later.append((self.now() + chance.uniform(0.5, 5), "resume", lambda: self.verb("resume", *what, odds=0)))
 
     def do_clean(self, chance: random.Random) -> None:
-        self.verb("clean", *chance.choice([[], ["--older-than", "1m"], ["--logs"], ["--dry-run"]]))
+        if not self._under_way("clean"):
+            self.verb("clean", *chance.choice([[], ["--older-than", "1m"], ["--logs"], ["--dry-run"]]))
 
     def do_mend(self, _: random.Random) -> None:
-        self.verb("doctor", "--fix")
+        if not self._under_way("doctor"):
+            self.verb("doctor", "--fix")
+
+    def _under_way(self, verb: str) -> bool:
+        """A person waits for one before they start the next; of five hundred worktrees git has much to say."""
+        return any(one.argv[0] == verb for one in self.verbs)
 
     def do_undo(self, _: random.Random) -> None:
         """Takes back whatever the person did last, a cancelling or an arrival: both are on purpose."""

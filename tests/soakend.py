@@ -40,7 +40,6 @@ class Landing(NamedTuple):
     sha: str
     tree: str
     task: str
-    attempt: str
 
 
 def examine(soak: Soak, told: str) -> list[str]:
@@ -53,7 +52,7 @@ def look(soak: Soak, told: str) -> list[str]:
     """A sentence for everything that is wrong. The soak has run out, and nothing of it runs any more."""
     run = Run(0, soak.books.seconds, {}, told)
     week, wrong = weekend.read(soak.repo, run)
-    wrong = [*soak.books.wrong, *wrong]
+    wrong = [*soak.books.wrong, *(one for one in wrong if not _given_up(one, soak))]
     for check in (accounts, ends, landings, gates, leftovers, trees, memory):
         wrong += check(soak, week)
     for watched in (weekend.caps, weekend.leftovers, weekend.doctor, weekend.bugs):
@@ -61,6 +60,12 @@ def look(soak: Soak, told: str) -> list[str]:
     gone = {task for task in soak.books.away if task not in week.stories}
     wrong += [f"books: {one}" for one in books.check(soak.repo, gone=gone) if not _overtaken(one, soak, week)]
     return wrong
+
+
+def _given_up(sentence: str, soak: Soak) -> bool:
+    """Is it about a file that was cancelled before it was written to its end? Half of a task cannot be read."""
+    task = sentence.partition(":")[0]
+    return task not in soak.books.known and places(soak.repo, task) == (State.CANCELLED,)
 
 
 def _refused(sentence: str) -> bool:
@@ -120,7 +125,8 @@ def accounts(soak: Soak, week: weekend.Weekend) -> Iterator[str]:
         if task not in week.stories or mark in week.stories[task].text:
             continue
         if not any(mark in path.read_text(errors="replace") for path in drawer if path.name.startswith(f"{task}.")):
-            yield f"{task}: what was saved with {editor} is nowhere: {mark}"
+            door = soak.books.known.get(task, "made by octopoid")
+            yield f"{task} ({door}): what was saved with {editor} is nowhere: {mark}"
 
 
 def ends(_: Soak, week: weekend.Weekend) -> Iterator[str]:
@@ -134,15 +140,14 @@ def ends(_: Soak, week: weekend.Weekend) -> Iterator[str]:
 
 def commits(soak: Soak) -> list[Landing]:
     """Every landing that git knows, oldest first."""
-    form = "--format=%H%x09%T%x09%(trailers:key=Octopoid-Task,valueonly,separator=%x20)%x09"
-    form += "%(trailers:key=Octopoid-Attempt,valueonly,separator=%x20)"
+    form = "--format=%H%x09%T%x09%(trailers:key=Octopoid-Task,valueonly,separator=%x20)"
     found: dict[str, Landing] = {}
     branches = git(soak.repo, "for-each-ref", "--format=%(refname:short)", "refs/heads/main", "refs/heads/project/")
     for branch in branches.split():
         for line in git(soak.repo, "log", "--first-parent", "--reverse", form, branch).splitlines():
-            sha, tree, task, attempt = line.split("\t")
+            sha, tree, task = line.split("\t")
             if task:
-                found.setdefault(sha, Landing(branch, sha, tree, task, attempt))
+                found.setdefault(sha, Landing(branch, sha, tree, task))
     return list(found.values())
 
 
@@ -156,12 +161,13 @@ def landings(soak: Soak, week: weekend.Weekend) -> Iterator[str]:
     """What the entries say landed is in git, once for each of them; every tree of it passed the checks."""
     checked = trees_checked(soak)
     found = commits(soak)
-    twice = [key for key, count in Counter((one.task, one.attempt) for one in found).items() if count > 1]
-    yield from (f"{task} landed more than once as attempt {attempt}" for task, attempt in twice)
+    told = {entry.opening.result_sha for story in week.stories.values() for entry in story.entries}
     count = Counter(one.task for one in found)
     for one in found:
         if one.tree not in checked:
             yield f"{one.task}: the checks never saw the tree {one.tree[:12]} of {one.sha[:12]} on {one.branch}"
+        if one.task in week.stories and one.sha not in told:
+            yield f"{one.task}: no entry tells of the commit {one.sha[:12]} on {one.branch}, which names it"
         if one.task not in week.stories and one.task not in soak.books.away:
             yield f"{one.task} is named by the commit {one.sha[:12]} and is no task"
     for story in week.stories.values():
