@@ -73,12 +73,12 @@ class Scene(NamedTuple):
     def works(self, slug: str) -> bool:
         """An agent is at it, and has said so."""
         entry = self._begun(slug)
-        return entry is not None and locks.is_held(entry / "lock")
+        return self.states.get(slug) is State.CLAIMED and entry is not None and locks.is_held(entry / "lock")
 
     def _begun(self, slug: str) -> Path | None:
         """The open entry of an agent that has said that it is at it."""
         ledger = self.ledgers.get(slug)
-        if ledger is None or ledger.open is None or self.states[slug] is not State.CLAIMED:
+        if ledger is None or ledger.open is None:
             return None
         entry = self.repo.layout.entry(self.ids[slug], ledger.open.number)
         return entry if b"at it" in _bytes(entry / "output.log") else None
@@ -90,8 +90,13 @@ class Scene(NamedTuple):
         return any(locks.is_held(path) for task in found for path in self.repo.layout.entries(task).glob("[0-9]*/lock"))
 
     @property
+    def open(self) -> bool:
+        """Something was begun and not closed, whoever it is about."""
+        return any(ledger.open is not None for ledger in self.ledgers.values())
+
+    @property
     def waited_for(self) -> bool:
-        """An agent is at work that ends only when the person wants it to; its supervisor may be dead."""
+        """An agent is at work that ends only when somebody ends it: its supervisor may be dead, its task given up."""
         return "drop" in self.states and self._begun("drop") is not None
 
 

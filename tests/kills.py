@@ -191,7 +191,7 @@ class World:
             due = [duty for duty in self.life.duties if duty.due(scene)]
             if due or scene.busy:
                 return tuple(due[:1])
-            return (None,) if before is TICK and self.life.over(scene) else (TICK,)
+            return (None,) if before is TICK and self.life.over(scene) and not scene.open else (TICK,)
 
         return eventually(found, QUIET, "the end of what runs")[0]
 
