@@ -52,8 +52,8 @@ PLANTS: tuple[Plant, ...] = (
         (
             Edit(
                 "durable.py",
-                "            _write_all(fd, data)\n            if sync:\n                os.fsync(fd)\n",
-                "            _write_all(fd, data)\n",
+                "                os.utime(fd, ns=times)\n            if sync:\n                os.fsync(fd)\n",
+                "                os.utime(fd, ns=times)\n",
             ),
         ),
     ),
