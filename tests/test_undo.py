@@ -348,6 +348,25 @@ def test_a_move_without_its_marker_is_told_before_the_next_one(repo: Repo) -> No
     assert words(repo, "work").count("land") == 1 and check(repo) == []
 
 
+@pytest.mark.parametrize("into", [State.CANCELLED, State.BLOCKED])
+def test_a_move_that_a_person_overtook_is_not_told_as_made(repo: Repo, into: State) -> None:
+    """Killed between the outcome and its rename, and the file was moved by hand before anybody looked."""
+    judged(repo)
+    entry = attempts.read(repo.layout, "work")[0]
+    outcome = Outcome(
+        "release", "", False, "", "", time.time(), verb="release", leaves="provisional", enters="incoming"
+    )
+    opening = Opening("release", time.time(), by="person", to="incoming")
+    begun = attempts.begin(repo.layout, "work", opening, outcome=outcome)
+    repo.layout.task_file(State.PROVISIONAL, "work").rename(repo.layout.task_file(into, "work"))
+    for _ in range(2):
+        look(repo)
+    assert state_of(repo, "work") is into and entry.is_moved
+    assert [name for name in os.listdir(begun.path) if name.startswith("moved-")] == ["moved-elsewhere"]
+    assert "release" not in words(repo, "work") and check(repo) == []
+    assert "entry-moved" not in repo.octopoid("doctor", ok=None).out
+
+
 @pytest.mark.parametrize("verb", ["clean", "cancel", "reopen"])
 def test_a_verb_that_a_kill_cut_short_is_done_before_the_next_one(repo: Repo, verb: str) -> None:
     """`reopen`, killed before its rename, then `clean`: it was archived, and its entry said that it was reopened."""
