@@ -112,6 +112,7 @@ def end(
             nap = min(nap * 1.5, 0.1)
             found = find(False)
     deadline, clean, groups, newest = time.monotonic() + patience, 0, {group}, -1
+    killed: dict[int, Process] = {}
     while time.monotonic() < deadline:
         before, newest = newest, process.newest()
         clean = 0 if found else clean + (QUIET if newest == before else 1)
@@ -121,9 +122,17 @@ def end(
                 return True
         groups |= {one.group for one in found.values()}
         _kill(found, groups - {0, os.getpgrp()})
+        killed.update(found)
         pause(0.002 if found else 0.0005)
         found = find(False)
+        found.update(_living(killed))
     return False
+
+
+def _living(killed: dict[int, Process]) -> dict[int, Process]:
+    """Who got SIGKILL and is not dead yet: on a busy machine that takes a while, and its parent may be gone before."""
+    now = {pid: process.look_at(pid) for pid in killed}
+    return {pid: one for pid, one in now.items() if one and one.start == killed[pid].start}
 
 
 def _kill(found: dict[int, Process], groups: set[int]) -> None:
